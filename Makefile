@@ -1,0 +1,66 @@
+# Everything here needs make and one Python >= 3.11. `make help` lists the targets.
+
+PYTHON ?= python3
+DEMO_PATH ?=
+CASE ?=
+
+TOOLS := .tox/.tools
+VENV := .venv
+
+# Pythons that pyenv keeps, newest first, so that tox finds them; elsewhere this is empty and PATH alone counts.
+PYENV_BINS := $(shell ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[1-9]*/bin 2>/dev/null | sort -rV | paste -sd: -)
+TOX_PATH := $(if $(PYENV_BINS),$(PYENV_BINS):)$(PATH)
+find-python = $(shell PATH="$(TOX_PATH)"; for v in $(1); do python$$v -c "" 2>/dev/null && echo python$$v && break; done)
+
+# Python's version decides what `newest` and `oldest` mean; what is missing here is skipped, not fetched.
+TOX = PATH="$(TOX_PATH)" UV_PYTHON_DOWNLOADS=never \
+	NEWEST_PYTHON="$(or $(call find-python,3.13 3.12 3.11),py)" \
+	OLDEST_PYTHON="$(or $(call find-python,3.11 3.12 3.13),py)" \
+	$(TOOLS)/bin/tox run
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test matrix docs bench format clean python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## watch a batch survive a killed worker (DEMO_PATH=<option or folder for the demo>)
+	$(VENV)/bin/celery-flows demo $(DEMO_PATH)
+
+# The suite on the newest releases comes last and alone, so that its summary is the last thing to read.
+test: $(TOOLS)/.installed ## all checks, and the test suite on the newest and the oldest releases
+	@status=0; \
+	$(TOX) -m checks || status=1; \
+	$(TOX) -e oldest || status=1; \
+	$(TOX) -qq -e newest || status=1; \
+	exit $$status
+
+matrix: $(TOOLS)/.installed ## the test suite on every Python, Celery and SQLAlchemy that is supported
+	$(TOX) -m matrix
+
+docs: $(TOOLS)/.installed ## build the documentation into docs/_build/html
+	$(TOX) -e docs
+
+bench: $(TOOLS)/.installed ## run a benchmark: make bench CASE=<name of a file in benchmarks/>
+	@test -n "$(CASE)" || { echo "CASE is one of:"; ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//; s/^/  /'; exit 2; }
+	$(TOX) -e bench -- $(CASE).py
+
+format: $(TOOLS)/.installed ## let ruff mend and format the code
+	$(TOX) -e format
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .tox build dist docs/_build celery_flows.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
+	|| { echo "celery-flows needs Python 3.11 or newer: make PYTHON=/path/to/python3 ..."; exit 1; }
+
+$(TOOLS)/.installed: | python
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet tox tox-uv
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[cli]'
+	@touch $@
