@@ -1,0 +1,136 @@
+"""pre: the first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+from celery_flows.store.revisions import names
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
+LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+MOMENT = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+OUTCOME = "CASE WHEN state IN ('complete', 'failed', 'cancelled', 'skipped') THEN state END"
+
+
+def upgrade() -> None:
+    """Make the tables."""
+    make_batches()
+    make_jobs()
+    make_tallies()
+    make_workers()
+
+
+def make_batches() -> None:
+    """A row per batch."""
+    make_table(
+        "batches",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("description", LONG_TEXT),
+        sa.Column("context", LONG_TEXT),
+        sa.Column("tags", LONG_TEXT),
+        sa.Column("tolerate", sa.String(16), nullable=False),
+        sa.Column("round", sa.Integer, nullable=False),
+        sa.Column("parent_id", KEY),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("started_at", MOMENT),
+        sa.Column("completed_at", MOMENT),
+        sa.Column("settled_at", MOMENT),
+    )
+    make_index("batches", "parent", ["parent_id"])
+    make_index("batches", "settled", ["settled_at", "id"])
+
+
+def make_jobs() -> None:
+    """A row per job, callback, child batch and open streaming block."""
+    make_table(
+        "jobs",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("batch_id", KEY),
+        sa.Column("announces_id", KEY),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("event", sa.String(16)),
+        sa.Column("round", sa.Integer, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("outcome", sa.String(16), sa.Computed(OUTCOME, persisted=True)),
+        sa.Column("task", sa.String(255), nullable=False),
+        sa.Column("args", LONG_TEXT),
+        sa.Column("kwargs", LONG_TEXT),
+        sa.Column("options", LONG_TEXT),
+        sa.Column("delivery", sa.Integer, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("token", sa.String(64)),
+        sa.Column("wrong", sa.SmallInteger, nullable=False),
+        sa.Column("error_class", sa.String(255)),
+        sa.Column("error_message", LONG_TEXT),
+        sa.Column("enrolled_at", MOMENT, nullable=False),
+        sa.Column("publishing_since", MOMENT),
+        sa.Column("started_at", MOMENT),
+        sa.Column("ended_at", MOMENT),
+    )
+    make_index("jobs", "outcome", ["batch_id", "outcome", "id"])
+    make_index("jobs", "announces", ["announces_id"])
+    make_index("jobs", "publishing", ["publishing_since"], where="publishing_since IS NOT NULL")
+
+
+def make_tallies() -> None:
+    """Counts of batches that tolerate something, spread over slots."""
+    make_table(
+        "tallies",
+        sa.Column("batch_id", KEY, nullable=False),
+        sa.Column("slot", sa.SmallInteger, nullable=False, autoincrement=False),
+        sa.Column("total", sa.Integer, nullable=False),
+        sa.Column("wrong", sa.Integer, nullable=False),
+        key=["batch_id", "slot"],
+    )
+
+
+def make_workers() -> None:
+    """Who does upkeep."""
+    make_table(
+        "workers",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("hostname", sa.String(255), nullable=False),
+        sa.Column("pid", sa.Integer, nullable=False),
+        sa.Column("started_at", MOMENT, nullable=False),
+        sa.Column("heartbeat_at", MOMENT, nullable=False),
+    )
+
+
+def make_table(noun: str, *columns: sa.Column[object], key: list[str] | None = None) -> None:
+    """Make a table with a named primary key."""
+    name = names().table(noun)
+    primary_key = sa.PrimaryKeyConstraint(*(key or ["id"]), name=f"{name}_pkey")
+    op.create_table(
+        name,
+        *columns,
+        primary_key,
+        schema=names().schema,
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+    )
+
+
+def make_index(noun: str, what: str, columns: list[str], where: str | None = None) -> None:
+    """Make an index, over some rows only where the database can do that."""
+    name = names().table(noun)
+    rows = None if where is None else sa.text(where)
+    op.create_index(
+        f"{name}_{what}", name, columns, schema=names().schema, postgresql_where=rows, sqlite_where=rows
+    )
+
+
+def downgrade() -> None:
+    """Drop the tables, and with them all batches."""
+    for noun in ("workers", "tallies", "jobs", "batches"):
+        op.drop_table(names().table(noun), schema=names().schema)

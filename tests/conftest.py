@@ -1,0 +1,108 @@
+"""Fixtures for all tests: databases and brokers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+# Helpers beside this file are imported by name; pytest's importlib mode leaves the path alone.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from services import own_database, own_redis, own_vhost
+
+from celery_flows.store import schema
+from celery_flows.store.database import Database
+
+#: The databases that are equals, by the name in a test's id, and the fixture that gives the URL of one.
+DATABASES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mysql_url"}
+
+
+def _upgraded(url: str) -> str:
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An SQLite database of this run, with our tables."""
+    return _upgraded(f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'flows.sqlite3'}")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database of this run, with our tables."""
+    with own_database("postgres") as url:
+        yield _upgraded(url)
+
+
+@pytest.fixture(scope="session")
+def mysql_url() -> Iterator[str]:
+    """A MariaDB or MySQL database of this run, with our tables."""
+    with own_database("mysql") as url:
+        yield _upgraded(url)
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each of the three databases in turn, by name."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, database_kind: str) -> Iterator[str]:
+    """An upgraded database on each of the three, without rows; what a test leaves is deleted after it."""
+    url: str = request.getfixturevalue(DATABASES[database_kind])
+    yield url
+    _empty(url)
+
+
+def _empty(url: str) -> None:
+    database = Database(url)
+    with database.engine.begin() as connection:
+        for table in database.tables.metadata.sorted_tables:
+            connection.execute(table.delete())
+    database.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """The door to an upgraded database without rows, on each of the three."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def new_database_url(database_kind: str, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Makes databases without any table on each of the three: call it for the URL of another one."""
+    service = {"postgresql": "postgres", "mariadb": "mysql"}.get(database_kind)
+    numbers = count()
+    with ExitStack() as stack:
+
+        def make() -> str:
+            if service is not None:
+                return stack.enter_context(own_database(service))
+            return f"sqlite:///{tmp_path / f'{next(numbers)}.sqlite3'}"
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis database that this run has for itself."""
+    with own_redis() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """A RabbitMQ virtual host of this run."""
+    with own_vhost() as url:
+        yield url
