@@ -74,12 +74,14 @@ def make_jobs() -> None:
         sa.Column("error_message", LONG_TEXT),
         sa.Column("enrolled_at", MOMENT, nullable=False),
         sa.Column("publishing_since", MOMENT),
+        sa.Column("expires_at", MOMENT),
         sa.Column("started_at", MOMENT),
         sa.Column("ended_at", MOMENT),
     )
     make_index("jobs", "outcome", ["batch_id", "outcome", "id"])
     make_index("jobs", "announces", ["announces_id"])
-    make_index("jobs", "publishing", ["publishing_since"], where="publishing_since IS NOT NULL")
+    for moment in ("publishing_since", "expires_at"):
+        make_index("jobs", moment, [moment], where=f"{moment} IS NOT NULL")
 
 
 def make_tallies() -> None:

@@ -1,0 +1,346 @@
+"""Batches: jobs with one fate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Final
+
+from celery import Signature
+
+from celery_flows.codec import encode, safe_text
+from celery_flows.errors import NotJson, UnknownEvent, UnknownTask, WaitTimeout
+from celery_flows.ids import new_id
+from celery_flows.messaging.block import collecting, open_block
+from celery_flows.messaging.call import encode_arguments, encode_options
+from celery_flows.messaging.runtime import Runtime, find_runtime
+from celery_flows.progress import Progress
+from celery_flows.queries import batches as batch_queries
+from celery_flows.queries.batches import BatchRecord
+from celery_flows.queries.jobs import JobList
+from celery_flows.queries.progress import progress
+from celery_flows.states import EVENT_ALIASES, BatchState, Event, JobState
+from celery_flows.store.database import Connection
+from celery_flows.store.joined import Joinable, after_commit, connection_of
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.tolerance import Tolerance
+from celery_flows.transitions.create import NewBatch, adopt, create
+from celery_flows.transitions.listen import NewCallback, listen
+
+#: Longest pause between two looks of `wait`, in seconds.
+_LONGEST_PAUSE: Final = 1.0
+
+
+class Batch:
+    """A set of jobs with one fate: complete, failed or cancelled.
+
+    Make one with `Batch.create()`, find one with `Batch.get(id)`. What it tells is read from the database
+    at that moment; what never changes (description, context, tags) is read once.
+    """
+
+    def __init__(self, batch_id: str, runtime: Runtime, record: BatchRecord | None = None) -> None:
+        #: The batch's id: a text of 36 characters, later ones sorting after earlier ones.
+        self.id: str = batch_id
+        self._runtime = runtime
+        self._record = record
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        description: str | None = None,
+        context: Any = None,
+        tolerate: int | str = 0,
+        tags: Iterable[str] = (),
+        parent: Batch | None = None,
+        connection: Joinable | None = None,
+        app: Any = None,
+    ) -> Batch:
+        """Make a pending batch.
+
+        Inside an open block of another batch it is that one's child, whose row in it is written with the block.
+
+        Args:
+            description: what people should read in lists.
+            context: anything that JSON can hold, kept with the batch.
+            tolerate: how much may go wrong before the batch fails: a number of jobs (10) or a share of all
+                jobs known ("5%", rounded down).
+            tags: words to find it by.
+            parent: the batch that it is to be a child of.
+            connection: a SQLAlchemy Connection or Session whose transaction it joins.
+            app: the Celery app; by default the running task's, the current one, or the only one with Flows.
+
+        Raises:
+            NoFlows: no app was found.
+            NotJson: the context can't be stored.
+            InvalidSetting: the tolerance is not one.
+            BatchFinished: the parent is finished.
+        """
+        runtime = parent._runtime if parent is not None and app is None else find_runtime(app)
+        block = open_block() if parent is None else None
+        block = block if block is not None and block.runtime is runtime else None
+        parent_id = parent.id if parent is not None else block.batch_id if block is not None else None
+        batch = NewBatch(
+            new_id(),
+            "batch",
+            None if description is None else safe_text(description),
+            _encode_context(context),
+            encode([safe_text(tag) for tag in tags]),
+            str(Tolerance.parse(tolerate)),
+            parent_id,
+        )
+        joined = connection_of(connection) if connection is not None else block.connection if block else None
+        _in_transaction(runtime, joined, _create, batch, adopts=parent is not None)
+        if block is not None:
+            block.adopt(batch.id)
+        return cls(batch.id, runtime)
+
+    @classmethod
+    def get(cls, batch_id: str, *, app: Any = None, connection: Joinable | None = None) -> Batch:
+        """Find a batch by its id.
+
+        Raises:
+            BatchNotFound: there is none: the id is wrong, or the batch was pruned.
+            NoFlows: no app was found.
+        """
+        runtime = find_runtime(app)
+        joined = None if connection is None else connection_of(connection)
+        record = batch_queries.batch(runtime.database, safe_text(batch_id), joined)
+        return cls(record.id, runtime, record)
+
+    @classmethod
+    def list(
+        cls,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        tag: str | None = None,
+        limit: int = 100,
+        app: Any = None,
+    ) -> list[Batch]:
+        """Find the newest batches, newest first.
+
+        Args:
+            state: "pending", "running", "complete", "failed" or "cancelled".
+            kind: "batch", or a kind of flow.
+            since: made at or after this moment; a naive one is in local time.
+            tag: with this tag.
+            limit: at most so many.
+
+        Raises:
+            ValueError: there is no such state.
+        """
+        runtime = find_runtime(app)
+        wanted = None if state is None else BatchState(state)
+        records = batch_queries.batches(
+            runtime.database, state=wanted, kind=kind, since=since, tag=tag, limit=limit
+        )
+        return [cls(record.id, runtime, record) for record in records]
+
+    def jobs(
+        self, *, streaming: bool = False, connection: Joinable | None = None
+    ) -> AbstractContextManager[None]:
+        """Open a block: the calls of tasks made in it become jobs of this batch when it ends.
+
+        The calls are those of this context and thread. If the block raises, nothing is enrolled and nothing
+        is published. May be opened again while the batch is unfinished, also by one of its jobs.
+
+        Args:
+            streaming: write and publish as the calls come, a chunk at a time, for feeds that never fit.
+                If the block raises, what was enrolled runs, and the batch fails.
+            connection: a SQLAlchemy Connection or Session: the rows join its transaction, and publishing
+                follows its commit.
+
+        Raises:
+            BatchFinished: the batch is finished; raised at the start where it is so already, else at the end.
+            NotJson: at a call whose arguments can't be stored.
+            CanvasNotSupported: at a chain or chord.
+            BlockMisuse: streaming and connection don't go together.
+            JoinRefused: the batch runs, and the joined transaction is above READ COMMITTED.
+        """
+        return collecting(self._runtime, self.id, streaming=streaming, joined=connection)
+
+    def on(
+        self,
+        event: str,
+        callback: Any,
+        *,
+        queue: str | None = None,
+        connection: Joinable | None = None,
+    ) -> Batch:
+        """Add a callback. It runs once per event and round, and is a job of its own, outside the batch.
+
+        Args:
+            event: "complete" (or "success"): no job is left to run, and what went wrong was tolerated;
+                "failure": at once, when more went wrong; "settled": no job is left, whatever came of them.
+            callback: a task, or a signature of one: `task.s(...)` gets the batch id as its first argument,
+                `task.si(...)` gets its own arguments only.
+            queue: where to run it; by default the setting callback_queue, or the task's own route.
+            connection: a SQLAlchemy Connection or Session whose transaction it joins.
+
+        Returns:
+            The batch, so that calls can follow one another.
+
+        Raises:
+            UnknownEvent: there is no such event.
+            UnknownTask: the callback is not registered with the app.
+            BatchFinished: the batch is finished, so the event will not come.
+        """
+        added = self._callback(event, callback, queue)
+        joined = None if connection is None else connection_of(connection)
+        ready = _in_transaction(self._runtime, joined, listen, added)
+        if joined is None:
+            self._runtime.publisher.publish(ready)
+        elif ready:
+            after_commit(joined, lambda: _publish(self._runtime, ready))
+        return self
+
+    def _callback(self, event: str, callback: Any, queue: str | None) -> NewCallback:
+        known = EVENT_ALIASES.get(event, event)
+        if known not in list(Event):
+            raise UnknownEvent(event=event)
+        signature = callback if isinstance(callback, Signature) else getattr(callback, "s", lambda: None)()
+        task = signature.get("task") if isinstance(signature, Signature) else None
+        if task is None or task not in self._runtime.app.tasks:
+            raise UnknownTask(task=str(task or callback))
+        args = list(signature.args) if signature.immutable else [self.id, *signature.args]
+        options = dict(signature.options) | {"task_type": True}
+        queue = queue or options.get("queue") or self._runtime.settings.callback_queue
+        options |= {"queue": queue, "task_id": None}
+        encoded = (*encode_arguments(task, args, signature.kwargs), encode_options(task, options))
+        return NewCallback(new_id(), self.id, Event(known), task, *encoded)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come: one fresh query."""
+        return progress(self._runtime.database, self.id)
+
+    @property
+    def status(self) -> str:
+        """ "pending", "running", "complete", "failed" or "cancelled": one fresh query."""
+        return str(self._read().state)
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When its fate was decided, in UTC; None before. One fresh query."""
+        return self._read().completed_at
+
+    @property
+    def settled_at(self) -> datetime | None:
+        """When it was finished, no job being left to run, in UTC; None before. One fresh query."""
+        return self._read().settled_at
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was made, in UTC."""
+        return self._known().created_at
+
+    @property
+    def context(self) -> Any:
+        """What was kept with it."""
+        return self._known().context
+
+    @property
+    def description(self) -> str | None:
+        """What people should read in lists."""
+        return self._known().description
+
+    @property
+    def tags(self) -> list[str]:
+        """The words to find it by."""
+        return self._known().tags
+
+    @property
+    def kind(self) -> str:
+        """ "batch", or a kind of flow."""
+        return self._known().kind
+
+    @property
+    def parent(self) -> Batch | None:
+        """The batch that it is a child of, or None."""
+        parent_id = self._known().parent_id
+        return None if parent_id is None else Batch(parent_id, self._runtime)
+
+    @property
+    def pending_jobs(self) -> JobList:
+        """The jobs that have not ended: iterable, sliceable, with a length; read when asked."""
+        return JobList(self._runtime.database, self.id, None)
+
+    @property
+    def failed_jobs(self) -> JobList:
+        """The jobs that failed for good."""
+        return JobList(self._runtime.database, self.id, [JobState.FAILED])
+
+    @property
+    def completed_jobs(self) -> JobList:
+        """The jobs that returned."""
+        return JobList(self._runtime.database, self.id, [JobState.COMPLETE])
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait until it is finished.
+
+        Args:
+            timeout: seconds to wait at most; None: without end.
+
+        Returns:
+            Its status then.
+
+        Raises:
+            WaitTimeout: it was not finished in time (a TimeoutError).
+            BatchNotFound: it does not exist.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.02
+        while True:
+            record = self._read()
+            if record.settled_at is not None:
+                return str(record.state)
+            if timeout is not None and deadline is not None and time.monotonic() + pause > deadline:
+                raise WaitTimeout(batch_id=self.id, timeout=timeout, progress=repr(self.progress))
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+    def _read(self) -> BatchRecord:
+        self._record = batch_queries.batch(self._runtime.database, self.id)
+        return self._record
+
+    def _known(self) -> BatchRecord:
+        return self._record or self._read()
+
+    def __repr__(self) -> str:
+        seen = "" if self._record is None else f" {self._record.state} when last read"
+        return f"<Batch {self.id}{seen}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Batch) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def _encode_context(context: Any) -> str:
+    try:
+        return encode(context)
+    except (TypeError, ValueError) as error:
+        raise NotJson(task="a batch", argument="The context", problem=f"{error}.") from error
+
+
+def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool) -> None:
+    create(connection, tables, batch)
+    if adopts and batch.parent_id is not None:
+        adopt(connection, tables, batch.parent_id, batch.id)
+
+
+def _in_transaction(
+    runtime: Runtime, joined: Connection | None, work: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    if joined is not None:
+        return work(joined, runtime.database.tables, *args, **kwargs)
+    return runtime.database.transact(work, runtime.database.tables, *args, **kwargs)
+
+
+def _publish(runtime: Runtime, ready: list[ReadyJob]) -> None:
+    runtime.publisher.publish(ready)

@@ -1,0 +1,172 @@
+"""Everything that celery-flows raises, under one root."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+class FlowsError(Exception):
+    """Something went wrong in celery-flows."""
+
+    # The docstring of each class is its message; facts fill the braces and stay readable
+    # as attributes. Keyword-only facts survive pickling, as an error may cross processes.
+    def __init__(self, **facts: Any) -> None:
+        self.__dict__.update(facts)
+        template = inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+        super().__init__(" ".join(template.split("\n")).format(**facts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _rebuild(error: type[FlowsError], facts: dict[str, Any]) -> FlowsError:
+    return error(**facts)
+
+
+class ConfigurationError(FlowsError):
+    """{problem}"""
+
+    problem: str
+
+
+class UnknownSetting(FlowsError):
+    """Unknown setting {name!r}. Did you mean {nearest}? Settings are: {known}."""
+
+    name: str
+    nearest: str
+    known: str
+
+
+class InvalidSetting(FlowsError):
+    """Setting {name!r} is {value!r}, but must be {allowed}."""
+
+    name: str
+    value: object
+    allowed: str
+
+
+class NotCelery(FlowsError):
+    """Flows needs a Celery app, but got {given}. Pass the Celery instance itself:
+    Flows(celery_app). With Flask that is app.extensions["celery"]."""
+
+    given: str
+
+
+class NoFlows(FlowsError):
+    """No Celery app with Flows was found here. Pass app= (Batch.create(app=app)), call this
+    inside a task of the app, make the app current (app.set_current()), or install Flows on
+    exactly one app of this process: Flows(app, database_url=...)."""
+
+
+class SchemaMissing(FlowsError):
+    """The database has no celery-flows tables yet. Make them with
+    `celery -A your_project flows upgrade`, or without an app with
+    `celery-flows --database-url URL upgrade`."""
+
+
+class SchemaOutdated(FlowsError):
+    """The database's celery-flows tables are at revision {found}, but this version of the package
+    needs {expected}. Run `celery -A your_project flows upgrade`, or without an app
+    `celery-flows --database-url URL upgrade`."""
+
+    found: str
+    expected: str
+
+
+class UnknownRevision(FlowsError):
+    """The tables can't be brought to revision {revision!r}: {problem} The latest revision that this
+    version of the package knows is {head}, the first is base."""
+
+    revision: str
+    problem: str
+    head: str
+
+
+class BatchNotFound(FlowsError):
+    """There is no batch {batch_id!r}: the id is wrong, or the batch was pruned."""
+
+    batch_id: object
+
+
+class BatchFinished(FlowsError):
+    """Batch {batch_id} is finished ({state}), so nothing can be added to it.
+    Make a new one with Batch.create()."""
+
+    batch_id: str
+    state: str
+
+
+class UnknownEvent(FlowsError):
+    """There is no event {event!r}. Events are "complete" (or "success"), "failure" and "settled"."""
+
+    event: object
+
+
+class UnknownTask(FlowsError):
+    """Task {task!r} is not registered with this app, so no worker could run it.
+    Check its name, and that the module that defines it is imported."""
+
+    task: str
+
+
+class NotJson(FlowsError):
+    """{argument} of {task} can't be stored as JSON: {problem}
+    Pass an id or plain data instead. Nothing of this block was enrolled."""
+
+    task: str
+    argument: str
+    problem: str
+
+
+class DuplicateJob(FlowsError):
+    """A task id of this block is taken by another job: {job_id}. Task ids must be unique.
+    Nothing of this block was enrolled."""
+
+    job_id: str
+
+
+class CanvasNotSupported(FlowsError):
+    """A {shape} can't be enrolled in a batch yet: {task} carries later tasks in its message, where the
+    batch could not see them. Enroll the tasks themselves, and start what comes after them from a
+    callback: batch.on("complete", ...)."""
+
+    shape: str
+    task: str
+
+
+class ResultNotReady(FlowsError):
+    """Job {job_id} has not been published: its block is still open, so waiting for its result here
+    would never end. Read the result after the block."""
+
+    job_id: str
+
+
+class BlockMisuse(FlowsError):
+    """{problem}"""
+
+    problem: str
+
+
+class JoinRefused(FlowsError):
+    """Batch {batch_id} is running already, and the transaction you joined is {isolation}: such a
+    transaction can't see the batch finish. Use READ COMMITTED, or open the block without connection=."""
+
+    batch_id: str
+    isolation: str
+
+
+class EnrolmentAbandoned(FlowsError):
+    """A streaming block of batch {batch_id} ended before it was complete: {problem}
+    What it had enrolled by then runs; the rest was not enrolled."""
+
+    batch_id: str
+    problem: str
+
+
+class WaitTimeout(FlowsError, TimeoutError):
+    """Batch {batch_id} was not finished after {timeout:g} seconds: {progress}."""
+
+    batch_id: str
+    timeout: float
+    progress: str

@@ -1,0 +1,95 @@
+"""Installing celery-flows on a Celery app."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+
+from celery_flows.errors import NotCelery
+from celery_flows.job import Job, current_job
+from celery_flows.messaging import capture, signals, tasks
+from celery_flows.messaging.runtime import Runtime, attached_to, describe
+from celery_flows.messaging.task import FlowsTask, front_all
+from celery_flows.messaging.worker import DecodeErrorStep, UpkeepStep
+from celery_flows.settings import PREFIX, check_name
+
+#: What a spawned child calls with its copy of the app: only the configuration and this name get there.
+_FIXUP: Final = "celery_flows.flows:fixup"
+
+
+class Flows:
+    """Adds batches and flows to a Celery app.
+
+    Either at once, `Flows(app, database_url=...)`, or when you choose, `Flows().init_app(app, ...)`.
+    Nothing is read, opened or configured here: settings are read at first use, so they may stand in the
+    app's configuration as well, as `flows_database_url` and so on.
+    """
+
+    def __init__(self, app: Any = None, **settings: Any) -> None:
+        """Install on an app, or remember settings for `init_app`.
+
+        Args:
+            app: the Celery app.
+            settings: any setting, by its name without the prefix `flows_`.
+
+        Raises:
+            NotCelery: `app` is something else.
+            UnknownSetting: there is no such setting.
+        """
+        for name in settings:
+            check_name(name)
+        self._settings = settings
+        self._runtime: Runtime | None = None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Any, **settings: Any) -> Flows:
+        """Install on an app. Doing it again changes settings, nothing else.
+
+        Raises:
+            NotCelery: `app` is something else, such as a Flask app.
+            UnknownSetting: there is no such setting.
+        """
+        if not isinstance(app, Celery):
+            raise NotCelery(given=describe(app))
+        for name in settings:
+            check_name(name)
+        for name, value in {**self._settings, **settings}.items():
+            app.conf[PREFIX + name] = value
+        self._runtime = install(app)
+        app.fixups = {*app.fixups, _FIXUP}
+        return self
+
+    @property
+    def app(self) -> Celery:
+        """The app that this is installed on."""
+        assert self._runtime is not None, "call init_app(app) first"
+        return self._runtime.app
+
+
+def fixup(app: Celery) -> Runtime:
+    """Install on the copy of an app in a spawned process; Celery calls it by its name."""
+    return install(app)
+
+
+def install(app: Celery) -> Runtime:
+    """Wire the layers to an app, once."""
+    runtime = attached_to(app)
+    if runtime is not None:
+        return runtime
+    runtime = capture.install(app)
+    front_all(app)
+    tasks.register(app)
+    signals.connect()
+    app.steps["worker"].add(UpkeepStep)
+    app.steps["consumer"].add(DecodeErrorStep)
+    return runtime
+
+
+def _job(self: Any) -> Job | None:
+    """The job that the running task is, or None outside a batch."""
+    return current_job()
+
+
+FlowsTask.job = property(_job)

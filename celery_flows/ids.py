@@ -1,0 +1,25 @@
+"""Ids that sort by the time they were made."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from uuid import UUID
+
+_lock = threading.Lock()
+_last = 0
+
+
+def new_id() -> str:
+    """Make a UUID of version 7: a text of 36 characters that sorts after all earlier ones of this process.
+
+    The 60 bits of time count 2**-12 milliseconds (RFC 9562, section 6.2, method 3), so that ids made one
+    after another keep their order, and an index over them grows at one end.
+    """
+    global _last
+    with _lock:
+        ticks = max(time.time_ns() * 4096 // 1_000_000, _last + 1)
+        _last = ticks
+    value = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0x2 << 62 | secrets.randbits(62)
+    return str(UUID(int=value))

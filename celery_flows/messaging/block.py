@@ -1,0 +1,268 @@
+"""An open `with batch.jobs():`, and what happens when it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from celery_flows.errors import BatchFinished, BatchNotFound, BlockMisuse, CanvasNotSupported, JoinRefused
+from celery_flows.ids import new_id
+from celery_flows.messaging.call import encode_arguments, encode_options, expiry
+from celery_flows.messaging.result import EnrolledResult
+from celery_flows.messaging.runtime import Runtime
+from celery_flows.messaging.spool import Spool
+from celery_flows.states import BatchState, JobState, Kind
+from celery_flows.store import batches, jobs
+from celery_flows.store.database import Connection
+from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.transitions.enroll import NewJob, Share, enroll
+from celery_flows.transitions.finalize import advance
+from celery_flows.transitions.stream import abandon_stream, close_stream, open_stream
+
+_innermost: ContextVar[Block | None] = ContextVar("celery_flows_block", default=None)
+
+#: How a block's end is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
+Defer = Callable[[Callable[[], None]], None]
+
+
+class Block:
+    """Collects the calls made in its context and enrolls them when it ends."""
+
+    def __init__(self, runtime: Runtime, batch_id: str, connection: Connection | None, *, starts: bool) -> None:
+        self.runtime = runtime
+        self.batch_id = batch_id
+        self.connection = connection
+        self.is_open = True
+        self.defer: Defer | None = None
+        self._starts = starts
+        self._thread = threading.get_ident()
+        self._spool = Spool(runtime.settings.chunk_size)
+        self._count = 0
+        # Child batches made in this block, and the blocks of theirs that ended in it.
+        self._children: set[str] = set()
+        self._shares: list[Share] = []
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a call made here and now belongs to this block."""
+        return self.is_open and self._thread == threading.get_ident()
+
+    def capture(self, task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> EnrolledResult:
+        """Keep a call for the end of the block.
+
+        Raises:
+            NotJson: an argument or option can't be stored.
+            CanvasNotSupported: the call is the head of a chain or chord.
+        """
+        for shape in ("chain", "chord"):
+            if options.get(shape):
+                raise CanvasNotSupported(shape=shape, task=task)
+        options = {**self._lineage(), **options}
+        job_id = options.pop("task_id", None) or new_id()
+        expires_at = options["expires"] = expiry(options)
+        encoded = (*encode_arguments(task, args, kwargs), encode_options(task, options))
+        self._add(NewJob(job_id, self.batch_id, Kind.TASK, task, *encoded, expires_at))
+        return EnrolledResult.held(job_id, self.runtime.app, lambda: self.is_open)
+
+    def adopt(self, child_id: str) -> None:
+        """Keep a child batch made in this block: a row that stands for it is enrolled with the others."""
+        self._children.add(child_id)
+        self._add(NewJob(child_id, self.batch_id, Kind.BATCH, "", "[]", "{}", "{}"))
+
+    def _add(self, job: NewJob) -> None:
+        self._spool.append(job)
+        self._count += 1
+
+    def _lineage(self) -> dict[str, Any]:
+        # As Celery does when it publishes, which here is later and elsewhere.
+        parent = self.runtime.app.current_worker_task
+        if parent is None:
+            return {}
+        return {"root_id": parent.request.root_id or parent.request.id, "parent_id": parent.request.id}
+
+    def close(self, outer: Block | None) -> None:
+        """End without an error: enroll everything, or leave it to the block around that holds the child."""
+        self.is_open = False
+        if outer is not None and outer.takes_calls and outer.holds(self.batch_id):
+            outer.absorb(self)
+        elif self.defer is not None:
+            self.defer(self.commit)
+        else:
+            self.commit()
+
+    def abort(self, error: BaseException) -> None:
+        """End with an error: nothing is enrolled."""
+        self.is_open = False
+        self._spool.clear()
+
+    def holds(self, batch_id: str) -> bool:
+        """Whether a batch was made in this block, so that its rows must be written with this block's."""
+        return batch_id in self._children
+
+    def absorb(self, inner: Block) -> None:
+        """Take over what a child's block has collected."""
+        self._spool.extend(inner._spool)
+        self._shares += inner.shares
+        self._children |= inner._children
+        inner._spool.clear()
+
+    @property
+    def shares(self) -> list[Share]:
+        """Whose jobs these are, children first."""
+        return [*self._shares, Share(self.batch_id, self._count, self._starts)]
+
+    def commit(self) -> None:
+        """Write all rows in one transaction; publish after it is committed."""
+        database = self.runtime.database
+        if self.connection is not None:
+            enroll(self.connection, database.tables, self._spool, self.shares)
+            after_commit(self.connection, self._publish_joined)
+            return
+        if len(self._spool) or any(share.starts for share in self.shares):
+            database.transact(enroll, database.tables, self._spool, self.shares)
+        self._publish(ready_jobs(self._spool))
+
+    def _publish(self, ready: Iterable[ReadyJob]) -> None:
+        self.runtime.publisher.publish(ready)
+        self._spool.clear()
+        # A block without jobs ends its batch, as nothing else will.
+        for share in self.shares:
+            if share.starts and not share.count:
+                self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
+
+    def _publish_joined(self) -> None:
+        # What is there now: the rows of a savepoint that was rolled back are not.
+        self._publish(job for chunk in self._spool for job in self._committed(chunk))
+
+    def _committed(self, chunk: list[NewJob]) -> list[ReadyJob]:
+        database = self.runtime.database
+        with database.reading() as connection:
+            return jobs.ready_among(connection, database.tables, [job.id for job in chunk])
+
+
+class StreamingBlock(Block):
+    """Enrolls and publishes chunk by chunk, behind a row that keeps the batch unfinished."""
+
+    def __init__(self, runtime: Runtime, batch_id: str, *, starts: bool) -> None:
+        super().__init__(runtime, batch_id, None, starts=False)
+        self._block_id = new_id()
+        database = runtime.database
+        database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
+
+    def _add(self, job: NewJob) -> None:
+        super()._add(job)
+        if len(self._spool) >= self.runtime.settings.chunk_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Enroll and publish what has been collected."""
+        self.commit()
+        self._count = 0
+
+    def absorb(self, inner: Block) -> None:
+        """Write the child's row first, then let the child's block end on its own."""
+        self.flush()
+        inner.commit()
+
+    def close(self, outer: Block | None) -> None:
+        """End: publish the rest and take the block's row away."""
+        try:
+            self.is_open = False
+            self.flush()
+        except BaseException as error:
+            self.abort(error)
+            raise
+        self.runtime.publisher.publish(close_stream(self.runtime.database, self._block_id, self.batch_id))
+
+    def abort(self, error: BaseException) -> None:
+        """End with an error: what was enrolled runs, and the batch fails."""
+        super().abort(error)
+        problem = f"{type(error).__name__}: {error}"
+        ready = abandon_stream(self.runtime.database, self._block_id, self.batch_id, problem)
+        self.runtime.publisher.publish(ready)
+
+
+def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
+    """The calls among newly enrolled jobs, as their first publisher needs them."""
+    for chunk in chunks:
+        for job in chunk:
+            if job.kind == Kind.TASK:
+                yield ReadyJob(
+                    job.id, job.batch_id, None, job.kind, JobState.READY, job.task, job.args, job.kwargs, job.options, 1
+                )
+
+
+def open_block() -> Block | None:
+    """The block to which a call made here and now belongs, or None."""
+    block = _innermost.get()
+    return block if block is not None and block.takes_calls else None
+
+
+@contextmanager
+def collecting(
+    runtime: Runtime, batch_id: str, *, streaming: bool = False, joined: Joinable | None = None
+) -> Iterator[None]:
+    """Enroll the calls made inside.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+        BatchFinished: it is finished.
+        BlockMisuse: streaming can't be had here.
+        JoinRefused: the joined transaction can't see the batch finish.
+    """
+    outer = open_block()
+    block = _open(runtime, batch_id, outer, streaming=streaming, joined=joined)
+    token = _innermost.set(block)
+    try:
+        yield
+    except BaseException as error:
+        block.abort(error)
+        raise
+    else:
+        block.close(outer)
+    finally:
+        _innermost.reset(token)
+
+
+def _open(
+    runtime: Runtime, batch_id: str, outer: Block | None, *, streaming: bool, joined: Joinable | None
+) -> Block:
+    is_held = outer is not None and outer.holds(batch_id)
+    if is_held and outer is not None and joined is None:
+        joined = outer.connection
+    connection = None if joined is None else connection_of(joined)
+    starts = _starts(runtime, batch_id, connection)
+    if not streaming:
+        return Block(runtime, batch_id, connection, starts=starts)
+    if connection is not None:
+        raise BlockMisuse(problem="A streaming block commits as it goes, so it can't join a transaction.")
+    if is_held and not isinstance(outer, StreamingBlock):
+        raise BlockMisuse(
+            problem="A child batch can't stream inside its parent's block, whose rows are not written yet. "
+            "Make the parent's block streaming too, or open the child's block after it."
+        )
+    if is_held and isinstance(outer, StreamingBlock):
+        outer.flush()
+    return StreamingBlock(runtime, batch_id, starts=starts)
+
+
+def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> bool:
+    """Check early that a batch can take jobs, and tell whether this may be its first block."""
+    database = runtime.database
+    if connection is not None:
+        batch = batches.standing(connection, database.tables, batch_id)
+    else:
+        with database.reading() as own:
+            batch = batches.standing(own, database.tables, batch_id)
+    if batch is None:
+        raise BatchNotFound(batch_id=batch_id)
+    if batch.is_finished:
+        raise BatchFinished(batch_id=batch_id, state=str(batch.state))
+    starts = batch.state is BatchState.PENDING
+    if connection is not None and not starts and (isolation := strict_isolation(connection)):
+        raise JoinRefused(batch_id=batch_id, isolation=isolation)
+    return starts

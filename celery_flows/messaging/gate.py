@@ -1,0 +1,119 @@
+"""A worker's way in and out of a job: claim before the body runs, settle after it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from celery import states
+from celery.exceptions import Ignore
+
+from kombu.utils.encoding import safe_str
+
+from celery_flows.codec import safe_text
+from celery_flows.messaging.claims import Claim, held_by, hold
+from celery_flows.messaging.header import Delivery
+from celery_flows.messaging.runtime import Runtime, attached_to
+from celery_flows.states import JobState
+from celery_flows.store.database import is_unavailable
+from celery_flows.store.jobs import Ending
+from celery_flows.transitions.claim import claim
+from celery_flows.transitions.requeue import requeue
+from celery_flows.transitions.settle import settle
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Longest pause between two tries while the database is away, in seconds.
+_LONGEST_PAUSE: Final = 5.0
+
+
+def enter(task: Any, delivery: Delivery) -> None:
+    """Claim the job for this delivery, or let the message go.
+
+    Raises:
+        Ignore: the message is a duplicate or out of date; Celery acknowledges and forgets it.
+    """
+    runtime = attached_to(task.app)
+    if runtime is None or delivery.is_part:
+        return
+    if delivery.token is None:
+        delivery = delivery.received()
+    attempt = persistently(
+        runtime, lambda: claim(runtime.database, delivery.job_id, delivery.number, str(delivery.token))
+    )
+    if attempt is None:
+        logger.info(
+            "Job %s: delivery %d is a duplicate or out of date, so it is dropped.",
+            delivery.job_id,
+            delivery.number,
+        )
+        raise Ignore(f"job {delivery.job_id}: delivery {delivery.number} may not claim it")
+    hold(task.request, Claim(runtime, delivery, attempt))
+
+
+def leave(task: Any, state: str | None, result: Any) -> None:
+    """Settle what this process has claimed, by how the task ended."""
+    held = held_by(task.request)
+    if held is not None:
+        persistently(held.runtime, lambda: _settle(held, task, state, result))
+    elif state == states.FAILURE:
+        _fail_replaced(task, result)
+
+
+def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
+    if state == states.RETRY:
+        if task.request.is_eager:
+            _give_back(held, JobState.RETRYING)
+    elif state == states.REJECTED and result.requeue:
+        _give_back(held, JobState.QUEUED)
+    elif state in (states.SUCCESS, states.IGNORED):
+        end(held.runtime, held.delivery, JobState.COMPLETE)
+    else:
+        end(held.runtime, held.delivery, JobState.FAILED, result)
+
+
+def _give_back(held: Claim, to: JobState) -> None:
+    requeue(held.runtime.database, held.delivery.job_id, held.delivery.number, str(held.delivery.token), to=to)
+
+
+def _fail_replaced(task: Any, error: Any) -> None:
+    """A task of a canvas that replaced a job has failed: so has the job, which nothing else will end."""
+    delivery = Delivery.read(task.request.headers)
+    runtime = attached_to(task.app)
+    if delivery is not None and delivery.is_part and runtime is not None:
+        persistently(runtime, lambda: end(runtime, delivery, JobState.FAILED, error))
+
+
+def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseException | str | None = None) -> None:
+    """Write a job's outcome and publish the callbacks that it armed."""
+    ending = Ending(
+        delivery.job_id,
+        state,
+        type(error).__name__ if isinstance(error, BaseException) else None,
+        safe_text(safe_str(error)) if error is not None else None,
+        delivery.number,
+        delivery.token,
+    )
+    ready = settle(
+        runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id
+    )
+    runtime.publisher.publish(ready)
+
+
+def persistently(runtime: Runtime, act: Callable[[], T]) -> T:
+    """Do something with the database, again and again while it is away, for as long as a lease lasts."""
+    deadline = time.monotonic() + runtime.settings.lease_timeout
+    pause = 0.1
+    while True:
+        try:
+            return act()
+        except Exception as error:
+            if not is_unavailable(error) or time.monotonic() + pause > deadline:
+                raise
+            logger.warning("The database is away (%s); trying again in %g s.", error, pause)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

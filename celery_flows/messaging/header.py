@@ -1,0 +1,69 @@
+"""What a message says of the job that it carries, in its header "flows"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from celery_flows.ids import new_id
+from celery_flows.store.jobs import ReadyJob
+
+HEADER: Final = "flows"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One publish of a job's message, and, once a worker has it, one delivery of that message."""
+
+    job_id: str
+    #: The batch that the job belongs to; None for a callback.
+    batch_id: str | None
+    #: For a callback, the batch that it announces.
+    announces_id: str | None
+    #: Which publish of the job this is; an older one can't claim.
+    number: int
+    #: Given by the worker that received it; None on the way there.
+    token: str | None = None
+    #: Whether the message is not the job's own, but one of the tasks that replaced it.
+    is_part: bool = False
+
+    @classmethod
+    def of(cls, job: ReadyJob) -> Delivery:
+        """The delivery that publishing a job makes."""
+        return cls(job.id, job.batch_id, job.announces_id, job.delivery)
+
+    @classmethod
+    def read(cls, headers: Any) -> Delivery | None:
+        """Find a delivery in a message's headers; None for a task that is nobody's job."""
+        found = headers.get(HEADER) if headers else None
+        if not isinstance(found, dict):
+            return None
+        return cls(
+            found["job"],
+            found.get("batch"),
+            found.get("announces"),
+            found["delivery"],
+            found.get("token"),
+            found.get("part", False),
+        )
+
+    def write(self) -> dict[str, Any]:
+        """The header, without what it does not need to say."""
+        every = {
+            "job": self.job_id,
+            "batch": self.batch_id,
+            "announces": self.announces_id,
+            "delivery": self.number,
+            "token": self.token,
+            "part": self.is_part or None,
+        }
+        return {key: value for key, value in every.items() if value is not None}
+
+    def received(self) -> Delivery:
+        """This delivery, named by a token of its own."""
+        return replace(self, token=new_id())
+
+
+def owns(headers: Any) -> bool:
+    """Whether a message's headers carry a delivery; the first and only question asked of other tasks."""
+    return bool(headers) and HEADER in headers

@@ -1,0 +1,60 @@
+"""Outcomes that the worker's main process learns of, written by a thread of its own.
+
+The handlers run in the consumer's loop, where a slow database would hold up heartbeats and acknowledgements.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery_flows.messaging.gate import end, persistently
+from celery_flows.messaging.header import Delivery
+from celery_flows.messaging.runtime import attached_to
+from celery_flows.states import JobState
+
+logger = logging.getLogger(__name__)
+
+
+class Reporter:
+    """A thread that does one thing after another; it starts with the first."""
+
+    def __init__(self) -> None:
+        self._work: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, act: Callable[[], None]) -> None:
+        """Do this later, after what was submitted before."""
+        self._work.put(act)
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="celery-flows-outcomes", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            act = self._work.get()
+            try:
+                act()
+            except Exception:
+                logger.exception("An outcome could not be written.")
+            finally:
+                self._work.task_done()
+
+    def drain(self) -> None:
+        """Wait until everything submitted is done."""
+        self._work.join()
+
+
+reporter = Reporter()
+
+
+def report_later(app: Any, delivery: Delivery, state: JobState, error: BaseException | str) -> None:
+    """Write the outcome of a job that can't write it itself."""
+    runtime = attached_to(app)
+    if runtime is not None:
+        reporter.submit(lambda: persistently(runtime, lambda: end(runtime, delivery, state, error)))

@@ -1,0 +1,135 @@
+"""The one publisher: it hands the messages of committed, ready jobs to the broker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from celery import Celery
+from kombu import exceptions
+from kombu.exceptions import OperationalError
+
+from celery_flows.codec import decode, safe_text
+from celery_flows.messaging.call import decode_options
+from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.settings import Settings
+from celery_flows.states import JobState
+from celery_flows.store.database import Database
+from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.transitions.publish import keep_for_publishing, mark_published
+from celery_flows.transitions.settle import settle
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What says that the broker, and not a message, is the trouble. kombu has pipelines since 5.7.
+_BROKER_ERRORS: Final = (OperationalError, OSError, getattr(exceptions, "BatchPublishError", OperationalError))
+
+
+class Publisher:
+    """Publishes jobs, in order, and marks them queued.
+
+    A broker that can't be reached is no error here: the rows stay ready, and the sweep publishes them.
+    A message that can't be built fails its job.
+    """
+
+    def __init__(
+        self, app: Celery, send_task: Callable[..., Any], database: Database, settings: Settings
+    ) -> None:
+        self._app = app
+        self._send_task = send_task
+        self._database = database
+        self._settings = settings
+
+    def publish(self, ready: Iterable[ReadyJob]) -> int:
+        """Publish jobs that are committed as ready, or overdue for retrying.
+
+        Returns:
+            How many the broker took.
+        """
+        started, published = time.monotonic(), 0
+        for chunk in chunked(ready, self._settings.chunk_size):
+            if time.monotonic() - started > self._settings.lease_timeout / 2:
+                keep_for_publishing(self._database, chunk)
+            armed: list[ReadyJob] = []
+            sent = self._publish_chunk(chunk, armed)
+            published += sent + (self.publish(armed) if armed else 0)
+            if not sent:
+                break
+        return published
+
+    def _publish_chunk(self, chunk: Sequence[ReadyJob], armed: list[ReadyJob]) -> int:
+        """Publish one chunk; callbacks that became ready through it are added to `armed`."""
+        if self._app.conf.task_always_eager:
+            for job in chunk:
+                armed += self._send_or_fail(self._run_here, job)
+            return len(chunk)
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer, _pipelined(producer):
+                for job in chunk:
+                    armed += self._send_or_fail(self._send, job, producer)
+        except _BROKER_ERRORS as error:
+            # With a pipeline it is unknown what arrived: a second message under the same number is dropped.
+            logger.warning(
+                "The broker could not be reached (%s); %d jobs stay ready, and the sweep publishes them "
+                "after %g s.",
+                error,
+                len(chunk),
+                self._settings.lease_timeout,
+            )
+            return 0
+        mark_published(self._database, chunk)
+        return len(chunk)
+
+    def _send_or_fail(self, send: Callable[..., None], job: ReadyJob, *more: Any) -> list[ReadyJob]:
+        try:
+            send(job, *more)
+        except _BROKER_ERRORS:
+            raise
+        except Exception as error:
+            logger.exception("Job %s (%s) can't be published, so it fails.", job.id, job.task)
+            ending = Ending(
+                job.id, JobState.FAILED, type(error).__name__, safe_text(error), delivery=job.delivery
+            )
+            return settle(self._database, ending, batch_id=job.batch_id, announces_id=job.announces_id)
+        return []
+
+    def _send(self, job: ReadyJob, producer: Any) -> None:
+        options = decode_options(job.options)
+        options["headers"] = (options.get("headers") or {}) | {HEADER: Delivery.of(job).write()}
+        if options.pop("task_type", None):
+            options["task_type"] = self._app.tasks.get(job.task)
+        self._send_task(
+            job.task,
+            decode(job.args),
+            decode(job.kwargs),
+            task_id=job.id,
+            producer=producer,
+            add_to_parent=False,
+            **options,
+        )
+
+    def _run_here(self, job: ReadyJob) -> None:
+        options = decode_options(job.options)
+        headers = (options.pop("headers", None) or {}) | {HEADER: Delivery.of(job).write()}
+        options.pop("task_type", None)
+        task = self._app.tasks[job.task]
+        task.apply(decode(job.args), decode(job.kwargs), task_id=job.id, headers=headers, **options)
+
+
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut items into lists of at most `size`, as they come."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _pipelined(producer: Any) -> AbstractContextManager[Any]:
+    # kombu 5.7 writes many messages in one round trip where the transport can (Redis).
+    batch = getattr(producer, "batch", None)
+    return nullcontext() if batch is None else batch()

@@ -1,0 +1,43 @@
+"""A job that replaces itself by a canvas: its row waits for the task that carries its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from celery.canvas import Signature, _chain, chord, group
+
+from celery_flows.messaging.claims import Claim
+from celery_flows.messaging.header import HEADER
+from celery_flows.transitions.hand_over import hand_over
+
+
+def prepare_replacement(claim: Claim, signature: Signature) -> None:
+    """Make a replacement carry the job, before any of it is published.
+
+    One task under the job's id needs nothing: it is captured like a retry. Of a canvas, the last task has
+    the job's id and gets its next delivery; the others get to know whose part they are, so that the job
+    fails with them.
+    """
+    tasks = list(_leaves(signature))
+    if tasks == [signature]:
+        return
+    delivery = claim.delivery
+    following = replace(delivery, number=delivery.number + 1, token=None)
+    hand_over(claim.runtime.database, delivery.job_id, delivery.number, str(delivery.token))
+    for task in tasks:
+        is_last = task.options.get("task_id") == delivery.job_id
+        header = replace(following, is_part=not is_last).write()
+        task.options["headers"] = (task.options.get("headers") or {}) | {HEADER: header}
+
+
+def _leaves(signature: Any) -> Iterator[Any]:
+    if isinstance(signature, chord):
+        yield from _leaves(signature.tasks if isinstance(signature.tasks, group) else group(signature.tasks))
+        yield from _leaves(signature.body)
+    elif isinstance(signature, (_chain, group)):
+        for task in signature.tasks:
+            yield from _leaves(task)
+    else:
+        yield signature

@@ -1,0 +1,61 @@
+"""What the worker's main process sees of a job: its delivery, and the ends that no task lives to report."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery.exceptions import TimeLimitExceeded
+from kombu.utils.imports import symbol_by_name
+
+from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.outcomes import report_later
+from celery_flows.states import JobState
+
+
+class FlowsRequest:
+    """In front of Celery's request class, or a user's own."""
+
+    _was_requeued = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        delivery = Delivery.read(self._request_dict)  # type: ignore[has-type] # made by Celery's own class
+        if delivery is not None:
+            # In a copy: the message's own headers may be sent on.
+            self._request_dict = {**self._request_dict, HEADER: delivery.received().write()}
+
+    def reject(self, requeue: bool = False) -> None:
+        """Note whether the broker will bring the message again."""
+        self._was_requeued = requeue and not self.acknowledged  # type: ignore[attr-defined] # Celery's
+        super().reject(requeue=requeue)  # type: ignore[misc] # Celery's
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
+        """Report the end of a job whose pool process died; all others report themselves."""
+        try:
+            return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc] # Celery's
+        finally:
+            error = getattr(exc_info.exception, "exc", exc_info.exception)
+            if isinstance(error, WorkerLostError) and not self._was_requeued:
+                self._report(error)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        """Report the end of a job whose hard time limit passed."""
+        try:
+            return super().on_timeout(soft, timeout)  # type: ignore[misc] # Celery's
+        finally:
+            if not soft and not self._was_requeued:
+                self._report(TimeLimitExceeded(timeout))
+
+    def _report(self, error: BaseException) -> None:
+        delivery = Delivery.read(self._request_dict)
+        if delivery is not None:
+            report_later(self._app, delivery, JobState.FAILED, error)  # type: ignore[attr-defined] # Celery's
+
+
+@lru_cache
+def request_class(own: Any) -> type:
+    """A request class with `FlowsRequest` in front of a task's own, given as a class or by its dotted name."""
+    base = symbol_by_name(own)
+    return base if issubclass(base, FlowsRequest) else type(base.__name__, (FlowsRequest, base), {})

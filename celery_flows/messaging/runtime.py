@@ -1,0 +1,142 @@
+"""What celery-flows keeps for one app: settings, database, publisher; and finding it again."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from celery import Celery, _state
+
+from celery_flows.errors import ConfigurationError, NoFlows, NotCelery
+from celery_flows.messaging.config import read_settings
+from celery_flows.messaging.publisher import Publisher
+from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
+from celery_flows.store import schema
+from celery_flows.store.database import Database
+
+_ATTRIBUTE = "_flows_runtime"
+_every: weakref.WeakSet[Runtime] = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+class Runtime:
+    """The working parts of one app. Nothing is read or opened before it is asked for."""
+
+    def __init__(self, app: Celery, send_task: Callable[..., Any]) -> None:
+        self._app = weakref.ref(app)
+        #: Celery's own `send_task`, which publishes at once.
+        self.send_task = send_task
+
+    @property
+    def app(self) -> Celery:
+        """The app."""
+        app = self._app()
+        assert app is not None, "the app is gone"
+        return app
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The app's settings, read once; reading them configures the app."""
+        return read_settings(self.app.conf)
+
+    @cached_property
+    def database(self) -> Database:
+        """The app's database, whose schema is checked at first use."""
+        return self.new_database()
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """What hands messages to the broker."""
+        return Publisher(self.app, self.send_task, self.database, self.settings)
+
+    def new_database(self, *, check: bool = True) -> Database:
+        """Make a database object from the settings.
+
+        Args:
+            check: whether its first use sees that the schema is there and new enough.
+
+        Raises:
+            ConfigurationError: no database is configured.
+        """
+        settings = self.settings
+        if settings.database_url is None:
+            raise ConfigurationError(
+                problem="No database is configured. Pass Flows(app, database_url=...), set "
+                f"app.conf.flows_database_url, or the environment variable {DATABASE_URL_VARIABLE}."
+            )
+        return Database(
+            settings.database_url,
+            prefix=settings.table_prefix,
+            schema=settings.schema,
+            engine_options=settings.engine_options,
+            on_first_use=schema.check if check else None,
+        )
+
+
+def attach(app: Celery, send_task: Callable[..., Any]) -> Runtime:
+    """Make the app's runtime."""
+    runtime = Runtime(app, send_task)
+    setattr(app, _ATTRIBUTE, runtime)
+    with _lock:
+        _every.add(runtime)
+    return runtime
+
+
+def runtime_of(app: Any) -> Runtime:
+    """The runtime of an app.
+
+    Raises:
+        NotCelery: it is something else.
+        ConfigurationError: it has no Flows.
+    """
+    found = attached_to(app)
+    if found is None and not isinstance(app, Celery):
+        raise NotCelery(given=describe(app))
+    if found is None:
+        raise ConfigurationError(
+            problem=f"Celery app {app.main!r} has no Flows. Install it where the app is made: "
+            "Flows(app, database_url=...)"
+        )
+    return found
+
+
+def attached_to(app: Any) -> Runtime | None:
+    """The runtime of an app, or None where it has no Flows."""
+    found: Runtime | None = getattr(app, "__dict__", {}).get(_ATTRIBUTE)
+    return found
+
+
+def find_runtime(app: Any = None) -> Runtime:
+    """Find the app that is meant: the one given, the running task's, the current one, or the only one.
+
+    Raises:
+        NotCelery: what was given is not a Celery app.
+        ConfigurationError: what was given has no Flows.
+        NoFlows: nothing was given and nothing was found; it names the choices.
+    """
+    if app is not None:
+        return runtime_of(_unwrap(app))
+    task = _state.get_current_worker_task()
+    # Not current_app: in a thread it makes a default app, which is not the user's.
+    for candidate in (task and task.app, _state._tls.current_app, _state.default_app):
+        found = attached_to(candidate)
+        if found is not None:
+            return found
+    with _lock:
+        every = list(_every)
+    if len(every) == 1:
+        return every[0]
+    raise NoFlows()
+
+
+def describe(value: object) -> str:
+    """Name a thing by its type, for an error."""
+    return f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _unwrap(app: Any) -> Any:
+    get = getattr(type(app), "_get_current_object", None)
+    return app._get_current_object() if get is not None else app

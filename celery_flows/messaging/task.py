@@ -1,0 +1,102 @@
+"""What every task of an app gets in front of its own class, and how it gets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, Task
+from celery.app.registry import TaskRegistry
+
+from celery_flows.messaging.block import Block, open_block
+from celery_flows.messaging.claims import held_by
+from celery_flows.messaging.gate import enter
+from celery_flows.messaging.header import Delivery, owns
+from celery_flows.messaging.replace import prepare_replacement
+from celery_flows.messaging.request import request_class
+
+
+class FlowsTask(Task):
+    """Claims before the body runs, and sees the calls that never reach `send_task`.
+
+    Not a base to inherit from: the registry puts it in front of each task's own class, whatever that is.
+    """
+
+    abstract = True
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Claim the job before anything of the task runs."""
+        headers = self.request.headers
+        if owns(headers):
+            delivery = Delivery.read(headers)
+            if delivery is not None:
+                enter(self, delivery)
+        super().before_start(task_id, args, kwargs)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Publish, or keep for an open block; an eager app's calls are seen here only."""
+        block = self._block()
+        if block is None or not self.app.conf.task_always_eager:
+            return super().apply_async(args, kwargs, *more, **options)
+        options |= dict(zip(("task_id", "producer", "link", "link_error", "shadow"), more, strict=False))
+        return block.capture(self.name, args, kwargs, self._get_exec_options() | options | {"task_type": self})
+
+    def on_replace(self, sig: Any) -> Any:
+        """Let the job stay unfinished until what replaces it has ended."""
+        claim = held_by(self.request)
+        if claim is not None and not self.request.is_eager:
+            prepare_replacement(claim, sig)
+        return super().on_replace(sig)
+
+    def _block(self) -> Block | None:
+        block = open_block()
+        return block if block is not None and block.runtime.app is self.app else None
+
+
+class OnCommit(FlowsTask):
+    """In front of Celery's DjangoTask: a call bound to a commit keeps to the block that it was made in."""
+
+    abstract = True
+
+    def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """Call after the transaction commits; in a block, the block itself waits for the commit."""
+        self.apply_async_on_commit(args, kwargs)
+
+    def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
+        """As `delay_on_commit`, with options."""
+        block = self._block()
+        if block is None:
+            super().apply_async_on_commit(*args, **kwargs)
+        else:
+            from django.db import transaction  # an optional dependency: only a Django project comes here
+
+            block.defer = transaction.on_commit
+            self.apply_async(*args, **kwargs)
+
+
+class FlowsRegistry(TaskRegistry):
+    """Puts `FlowsTask` in front of each task as it is registered: by a decorator, as a class, or late."""
+
+    def __setitem__(self, name: str, task: Any) -> None:
+        front(task)
+        super().__setitem__(name, task)
+
+
+def front(task: Any) -> None:
+    """Put `FlowsTask` in front of a task's own class, once."""
+    own = type(task)
+    if issubclass(own, FlowsTask):
+        return
+    names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    ours = OnCommit if hasattr(own, "delay_on_commit") else FlowsTask
+    task.__class__ = type(own.__name__, (ours, own), names | {"Request": request_class(own.Request)})
+
+
+def front_all(app: Celery) -> None:
+    """Put `FlowsTask` in front of all tasks of an app, those to come included."""
+    registry = FlowsRegistry()
+    for name, task in app._tasks.items():
+        registry[name] = task
+    app._tasks = registry
+    # A finalized app keeps a second reference.
+    if "tasks" in app.__dict__:
+        app.__dict__["tasks"] = registry

@@ -1,0 +1,113 @@
+"""Jobs as they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, overload
+
+from celery_flows.codec import decode
+from celery_flows.states import JobState
+from celery_flows.store import lists
+from celery_flows.store.database import Database
+
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job's row at one moment; times are aware, in UTC."""
+
+    #: Celery's task id; for a child batch the child's id.
+    id: str
+    #: "task", "batch" (a child) or "block" (a streaming block that was abandoned).
+    kind: str
+    #: Name of the task.
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    state: JobState
+    error_class: str | None
+    error_message: str | None
+    #: How often a worker has claimed it.
+    attempts: int
+    enrolled_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobList(Sequence[JobRecord]):
+    """A batch's jobs of one sort, in order of id, read when they are asked for.
+
+    Iterating reads pages; `len()`, an index and a slice are one query each.
+    """
+
+    def __init__(self, database: Database, batch_id: str, outcomes: Sequence[JobState] | None) -> None:
+        self._database = database
+        self._batch_id = batch_id
+        self._outcomes = outcomes
+
+    def __iter__(self) -> Iterator[JobRecord]:
+        after = ""
+        while True:
+            with self._database.reading() as connection:
+                rows = lists.jobs_after(
+                    connection, self._database.tables, self._batch_id, self._outcomes, after, _PAGE
+                )
+            yield from map(_record, rows)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].id
+
+    def __len__(self) -> int:
+        with self._database.reading() as connection:
+            return lists.count_jobs(connection, self._database.tables, self._batch_id, self._outcomes)
+
+    @overload
+    def __getitem__(self, index: int) -> JobRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[JobRecord]: ...
+    def __getitem__(self, index: int | slice) -> JobRecord | list[JobRecord]:
+        if isinstance(index, slice):
+            return self._slice(index)
+        found = self._read(index, 1) if index >= 0 else self._slice(slice(len(self) + index, None))[:1]
+        if not found or (index < 0 and len(self) + index < 0):
+            raise IndexError(f"there is no job {index}")
+        return found[0]
+
+    def _slice(self, part: slice) -> list[JobRecord]:
+        ends = (part.start or 0, 0 if part.stop is None else part.stop, part.step or 1)
+        if min(ends) < 0:
+            start, stop, step = part.indices(len(self))
+            return [self[index] for index in range(start, stop, step)]
+        limit = None if part.stop is None else max(0, part.stop - ends[0])
+        return self._read(ends[0], limit)[:: ends[2]]
+
+    def _read(self, offset: int, limit: int | None) -> list[JobRecord]:
+        with self._database.reading() as connection:
+            rows = lists.jobs(
+                connection, self._database.tables, self._batch_id, self._outcomes, offset=offset, limit=limit
+            )
+        return [_record(row) for row in rows]
+
+    def __repr__(self) -> str:
+        what = "pending" if self._outcomes is None else " or ".join(self._outcomes)
+        return f"<{what} jobs of batch {self._batch_id}>"
+
+
+def _record(row: Any) -> JobRecord:
+    return JobRecord(
+        id=row.id,
+        kind=row.kind,
+        task=row.task,
+        args=decode(row.args) or [],
+        kwargs=decode(row.kwargs) or {},
+        state=JobState(row.state),
+        error_class=row.error_class,
+        error_message=row.error_message,
+        attempts=row.attempt,
+        enrolled_at=row.enrolled_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

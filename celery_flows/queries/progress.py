@@ -1,0 +1,36 @@
+"""How far a batch has come, and where it stands: one query each."""
+
+from __future__ import annotations
+
+from celery_flows.errors import BatchNotFound
+from celery_flows.progress import Progress
+from celery_flows.states import JobState
+from celery_flows.store import counts
+from celery_flows.store.database import Database
+
+
+def progress(database: Database, batch_id: str) -> Progress:
+    """Count a batch's jobs by state.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+    """
+    with database.reading() as connection:
+        rows = counts.by_state(connection, database.tables, batch_id)
+    if not rows:
+        raise BatchNotFound(batch_id=batch_id)
+    by_state = {JobState(row.state): row.jobs for row in rows if row.state is not None}
+    complete = by_state.get(JobState.COMPLETE, 0)
+    failed = by_state.get(JobState.FAILED, 0)
+    cancelled = by_state.get(JobState.CANCELLED, 0) + by_state.get(JobState.SKIPPED, 0)
+    total = sum(by_state.values())
+    started, until = rows[0].started_at, rows[0].settled_at or rows[0].now
+    return Progress(
+        total=total,
+        complete=complete,
+        failed=failed,
+        cancelled=cancelled,
+        pending=total - complete - failed - cancelled,
+        running=by_state.get(JobState.RUNNING, 0),
+        elapsed=(until - started).total_seconds() if started else 0.0,
+    )

@@ -1,0 +1,101 @@
+"""Every setting: its name, type, unit, default, and what it does."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from celery_flows.errors import InvalidSetting, UnknownSetting
+
+#: Settings stand in `app.conf` under this prefix.
+PREFIX = "flows_"
+
+#: The environment variable that goes before every other source of `database_url`.
+DATABASE_URL_VARIABLE = "CELERY_FLOWS_DATABASE_URL"
+
+
+def _setting(default: Any, allowed: str, **limits: float) -> Any:
+    return field(default_factory=lambda: default, metadata={"allowed": allowed, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Settings of celery-flows. In `app.conf` each has the prefix `flows_`."""
+
+    #: SQLAlchemy URL of the database that holds the batches. The environment variable
+    #: CELERY_FLOWS_DATABASE_URL goes first.
+    database_url: str | None = _setting(None, 'a SQLAlchemy URL such as "postgresql+psycopg://localhost/shop"')
+    #: Keyword arguments for `sqlalchemy.create_engine`, such as pool_size.
+    engine_options: Mapping[str, Any] = _setting({}, "a mapping of keyword arguments for create_engine")
+    #: What the names of our tables begin with.
+    table_prefix: str = _setting("flows_", "text of letters, digits and underscores, at most 20 long")
+    #: Schema that holds our tables (PostgreSQL); None: the connection's own search path.
+    schema: str | None = _setting(None, "the name of a schema, or None")
+    #: Queue for callbacks that name none; None: the callback task's own route.
+    callback_queue: str | None = _setting(None, "the name of a queue, or None")
+    #: Jobs per chunk, in which a block is kept in memory, written and published.
+    chunk_size: int = _setting(1000, "a whole number from 1 to 10,000", least=1, most=10_000)
+    #: Seconds for which what a process has taken on belongs to it; after that the sweep may repair it.
+    lease_timeout: float = _setting(60.0, "a number of seconds above 0", above=0)
+    #: Seconds between two passes of the sweep, over all workers together.
+    sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any]) -> Settings:
+        """Check values and make settings of them.
+
+        Args:
+            values: by name, without prefix.
+
+        Raises:
+            UnknownSetting: there is no such setting.
+            InvalidSetting: a value has the wrong type or is out of range.
+        """
+        for name in values:
+            check_name(name)
+        for one in fields(cls):
+            if one.name in values:
+                _check_value(one.name, values[one.name], str(one.type), dict(one.metadata))
+        return cls(**values)
+
+
+def names() -> list[str]:
+    """The names of all settings, without prefix."""
+    return [one.name for one in fields(Settings)]
+
+
+def check_name(name: str, prefix: str = "") -> None:
+    """Refuse a name that no setting has.
+
+    Raises:
+        UnknownSetting: it says the nearest name, and all names.
+    """
+    known = names()
+    if name in known:
+        return
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    raise UnknownSetting(
+        name=prefix + name, nearest=prefix + nearest[0], known=", ".join(prefix + one for one in known)
+    )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float": (int, float),
+    "Mapping[str, Any]": (Mapping,),
+}
+
+
+def _check_value(name: str, value: Any, annotation: str, rule: dict[str, Any]) -> None:
+    is_right = isinstance(value, _TYPES[annotation]) and not isinstance(value, bool)
+    if is_right and name == "table_prefix":
+        is_right = len(value) <= 20 and (value + "x").isidentifier() and value.isascii()
+    if is_right and not isinstance(value, str):
+        is_right = not ("least" in rule and value < rule["least"] or "most" in rule and value > rule["most"])
+        is_right = is_right and not ("above" in rule and value <= rule["above"])
+    if not is_right:
+        raise InvalidSetting(name=PREFIX + name, value=value, allowed=rule["allowed"])

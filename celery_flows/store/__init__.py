@@ -1,0 +1,1 @@
+"""The one door to the database: the only place that knows SQL."""

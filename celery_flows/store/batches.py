@@ -1,0 +1,125 @@
+"""What is said to the database about batches, one function per operation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, exists, insert, or_, select, update
+
+from celery_flows.states import BatchState, JobState
+from celery_flows.store.statements import one_of
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import utcnow
+
+UNDECIDED = (BatchState.PENDING, BatchState.RUNNING)
+
+
+class BatchStanding(NamedTuple):
+    """What a decision about a batch needs to know of it."""
+
+    id: str
+    state: BatchState
+    tolerate: str
+    round: int
+    parent_id: str | None
+    is_finished: bool
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it has no fate yet."""
+        return self.state in UNDECIDED
+
+
+def add(connection: Connection, tables: Tables, **values: Any) -> None:
+    """Write a new batch."""
+    statement = insert(tables.batches).values(
+        state=BatchState.PENDING, round=1, created_at=utcnow(), **values
+    )
+    connection.execute(statement)
+
+
+def standing(
+    connection: Connection, tables: Tables, batch_id: str, lock: str | None = None
+) -> BatchStanding | None:
+    """Read where a batch stands.
+
+    Args:
+        lock: None reads what is committed; "exclusive" and "shared" wait for whoever holds the row,
+            and then read it as it is.
+    """
+    batches = tables.batches
+    statement = select(
+        batches.c.id,
+        batches.c.state,
+        batches.c.tolerate,
+        batches.c.round,
+        batches.c.parent_id,
+        batches.c.settled_at.is_not(None),
+    ).where(batches.c.id == batch_id)
+    if lock is not None:
+        statement = statement.with_for_update(read=lock == "shared")
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else BatchStanding(row[0], BatchState(row[1]), *row[2:5], bool(row[5]))
+
+
+def start(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Set a pending batch running; say whether it was pending."""
+    batches = tables.batches
+    statement = update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.PENDING)
+    return connection.execute(statement.values(state=BatchState.RUNNING, started_at=utcnow())).rowcount == 1
+
+
+def decide(connection: Connection, tables: Tables, batch_id: str, state: BatchState) -> None:
+    """Write a batch's fate. The caller holds its row."""
+    batches = tables.batches
+    statement = update(batches).where(batches.c.id == batch_id, one_of(batches.c.state, UNDECIDED))
+    connection.execute(statement.values(state=state, completed_at=utcnow()))
+
+
+def finish(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Write that no job of a batch is left to run. The caller holds its row."""
+    batches = tables.batches
+    statement = update(batches).where(batches.c.id == batch_id, batches.c.settled_at.is_(None))
+    connection.execute(statement.values(settled_at=utcnow()))
+
+
+def has_failed_child(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a child of the batch has failed, finished or not."""
+    batches = tables.batches
+    failed = select(batches.c.id).where(batches.c.parent_id == batch_id, batches.c.state == BatchState.FAILED)
+    return connection.execute(failed.limit(1)).first() is not None
+
+
+def stranded(connection: Connection, tables: Tables, limit: int) -> list[str]:
+    """Batches that a crash may have left behind: running with no job left to run, or with something gone wrong."""
+    batches, jobs = tables.batches, tables.jobs
+    child = batches.alias("child")
+    is_open = exists().where(jobs.c.batch_id == batches.c.id, jobs.c.outcome.is_(None))
+    went_wrong = exists().where(
+        jobs.c.batch_id == batches.c.id, one_of(jobs.c.outcome, (JobState.FAILED, JobState.CANCELLED))
+    )
+    child_failed = exists().where(child.c.parent_id == batches.c.id, child.c.state == BatchState.FAILED)
+    is_undecided = batches.c.state == BatchState.RUNNING
+    statement = (
+        select(batches.c.id)
+        .where(batches.c.settled_at.is_(None), batches.c.state != BatchState.PENDING)
+        .where(or_(~is_open, is_undecided & or_(went_wrong, child_failed)))
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return list(connection.scalars(statement))
+
+
+def unreported(connection: Connection, tables: Tables, limit: int) -> list[str]:
+    """Finished child batches whose row in their parent is still open, with no callback left to wait for."""
+    batches, jobs = tables.batches, tables.jobs
+    callback = jobs.alias("callback")
+    waits = exists().where(callback.c.announces_id == batches.c.id, callback.c.outcome.is_(None))
+    statement = (
+        select(batches.c.id)
+        .join(jobs, jobs.c.id == batches.c.id)
+        .where(jobs.c.outcome.is_(None), batches.c.settled_at.is_not(None), ~waits)
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    return list(connection.scalars(statement))

@@ -1,0 +1,323 @@
+"""What is said to the database about jobs, one function or statement per operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Update,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql import ClauseElement
+
+from celery_flows.states import CLAIMABLE, WRONG, JobState, Kind
+from celery_flows.store.statements import one_of, word
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import seconds_ago, utcnow
+
+
+class ReadyJob(NamedTuple):
+    """What a publisher needs to know of a job."""
+
+    id: str
+    batch_id: str | None
+    announces_id: str | None
+    kind: str
+    state: str
+    task: str
+    args: str
+    kwargs: str
+    options: str
+    delivery: int
+
+
+def claim(tables: Tables, dialect: str) -> ClauseElement:
+    """Take a delivered job: `:id` from a claimable state to running, attempt + 1, under `:token`.
+
+    The same delivery may ask again: a claim whose answer was lost succeeds with the same attempt.
+    """
+    jobs = tables.jobs
+    again = jobs.c.state == word(JobState.RUNNING)
+    attempt = jobs.c.attempt + case((again, literal_column("0")), else_=literal_column("1"))
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == bindparam("id"), jobs.c.delivery == bindparam("delivery"))
+        .where(or_(one_of(jobs.c.state, CLAIMABLE), again & (jobs.c.token == bindparam("token"))))
+    )
+    values = [
+        # Before the state: MySQL assigns from left to right and would see the new one.
+        (jobs.c.attempt, func.last_insert_id(attempt) if dialect == "mysql" else attempt),
+        (jobs.c.state, word(JobState.RUNNING)),
+        (jobs.c.token, bindparam("token")),
+        (jobs.c.publishing_since, None),
+        (jobs.c.started_at, utcnow()),
+    ]
+    statement = statement.ordered_values(*values)
+    return statement if dialect == "mysql" else statement.returning(jobs.c.attempt)
+
+
+def complete(tables: Tables, dialect: str) -> ClauseElement:
+    """End a running job as complete, if `:token` still holds it."""
+    jobs = tables.jobs
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .values(state=word(JobState.COMPLETE), ended_at=utcnow())
+    )
+
+
+def probe(tables: Tables, dialect: str) -> ClauseElement:
+    """Look for a job of `:batch_id` that has not ended, from the newest end of the index.
+
+    The newest end, as the oldest is where the dead entries of ended jobs pile up.
+    """
+    jobs = tables.jobs
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.batch_id == bindparam("batch_id"), jobs.c.outcome.is_(None))
+        .order_by(jobs.c.id.desc())
+        .limit(literal_column("1"))
+    )
+
+
+def requeue(tables: Tables, dialect: str) -> ClauseElement:
+    """Give a running job back to the queue that will deliver it again, if `:token` still holds it."""
+    jobs = tables.jobs
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .values(state=bindparam("state"), token=None)
+    )
+
+
+def retry(tables: Tables, dialect: str) -> ClauseElement:
+    """Write down the next attempt of a running job, with its message, before it is published."""
+    jobs = tables.jobs
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .values(
+            state=word(JobState.RETRYING),
+            delivery=jobs.c.delivery + literal_column("1"),
+            token=None,
+            publishing_since=utcnow(),
+            task=bindparam("task"),
+            args=bindparam("args"),
+            kwargs=bindparam("kwargs"),
+            options=bindparam("options"),
+        )
+    )
+
+
+def hand_over(tables: Tables, dialect: str) -> ClauseElement:
+    """Leave a running job to the canvas that replaces it, under the next delivery number."""
+    jobs = tables.jobs
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .values(state=word(JobState.RETRYING), delivery=jobs.c.delivery + literal_column("1"), token=None)
+    )
+
+
+def end(connection: Connection, tables: Tables, job: Ending) -> bool:
+    """Write the one outcome of a job, if what the caller expects still holds; say whether it did."""
+    return connection.execute(_end(tables, job)).rowcount == 1
+
+
+class Ending(NamedTuple):
+    """The end of a job, and what must hold for it to be written."""
+
+    id: str
+    state: JobState
+    error_class: str | None = None
+    error_message: str | None = None
+    #: The delivery that ends; None: whichever is the latest.
+    delivery: int | None = None
+    #: The claim that ends; None: there is none, the job is not running.
+    token: str | None = None
+
+
+def _end(tables: Tables, job: Ending) -> Update:
+    jobs = tables.jobs
+    unclaimed = one_of(jobs.c.state, (JobState.WAITING, *CLAIMABLE))
+    mine = (jobs.c.state == word(JobState.RUNNING)) & (jobs.c.token == job.token)
+    statement = update(jobs).where(jobs.c.id == job.id).where(or_(unclaimed, mine) if job.token else unclaimed)
+    if job.delivery is not None:
+        statement = statement.where(jobs.c.delivery == job.delivery)
+    return statement.values(
+        state=job.state,
+        wrong=int(job.state in WRONG),
+        error_class=job.error_class,
+        error_message=job.error_message,
+        publishing_since=None,
+        ended_at=utcnow(),
+    )
+
+
+def expired(connection: Connection, tables: Tables, limit: int) -> list[Any]:
+    """Jobs that no worker has claimed and whose time is over: id, batch, delivery."""
+    jobs = tables.jobs
+    statement = (
+        select(jobs.c.id, jobs.c.batch_id, jobs.c.announces_id, jobs.c.delivery)
+        .where(jobs.c.expires_at.is_not(None), jobs.c.expires_at < utcnow())
+        .where(one_of(jobs.c.state, CLAIMABLE))
+        .order_by(jobs.c.expires_at)
+        .limit(limit)
+    )
+    return list(connection.execute(statement))
+
+
+def end_child(connection: Connection, tables: Tables, child_id: str, state: JobState) -> bool:
+    """End the row that stands for a child batch in its parent."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id == child_id, jobs.c.outcome.is_(None))
+    return connection.execute(statement.values(state=state, ended_at=utcnow())).rowcount == 1
+
+
+def start_child(connection: Connection, tables: Tables, child_id: str) -> None:
+    """Show the row that stands for a child batch as running."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id == child_id, jobs.c.state == JobState.WAITING)
+    connection.execute(statement.values(state=JobState.RUNNING, started_at=utcnow()))
+
+
+def mark_wrong(connection: Connection, tables: Tables, job_id: str) -> bool:
+    """Count a job that has not ended yet against its batch, once; say whether it was the first time."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.wrong == 0).values(wrong=1)
+    return connection.execute(statement).rowcount == 1
+
+
+def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
+    """Read one job, or None."""
+    return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
+
+
+def is_unfinished(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a job of the batch has not ended: the check under the lock, in a statement of its own."""
+    return connection.execute(probe(tables, ""), {"batch_id": batch_id}).first() is not None
+
+
+def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a streaming block of the batch is open."""
+    jobs = tables.jobs
+    block = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.BLOCK)
+    return connection.execute(block.limit(1)).first() is not None
+
+
+def has_wrong(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether an ended job of the batch counts against its tolerance."""
+    jobs = tables.jobs
+    ends = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
+    wrong = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, ends), jobs.c.wrong == 1)
+    return connection.execute(wrong.limit(1)).first() is not None
+
+
+def callbacks_pending(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a callback of the batch has not ended."""
+    jobs = tables.jobs
+    return bool(
+        connection.scalar(select(exists().where(jobs.c.announces_id == batch_id, jobs.c.outcome.is_(None))))
+    )
+
+
+def arm(connection: Connection, tables: Tables, batch_id: str, events: Sequence[str]) -> list[ReadyJob]:
+    """Make the callbacks of events ready, and read them for publishing."""
+    jobs = tables.jobs
+    due = (jobs.c.announces_id == batch_id) & (jobs.c.state == JobState.WAITING) & jobs.c.event.in_(events)
+    ready = [job._replace(state=JobState.READY) for job in _ready(connection, tables, due)]
+    if ready:
+        statement = update(jobs).where(jobs.c.id.in_([job.id for job in ready]))
+        connection.execute(statement.values(state=JobState.READY, publishing_since=utcnow()))
+    return ready
+
+
+def skip_callbacks(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """End the callbacks whose event will not come."""
+    jobs = tables.jobs
+    waiting = update(jobs).where(jobs.c.announces_id == batch_id, jobs.c.state == JobState.WAITING)
+    connection.execute(waiting.values(state=JobState.SKIPPED, ended_at=utcnow()))
+
+
+def add_one(connection: Connection, tables: Tables, **values: Any) -> None:
+    """Write one job row that has no message to publish yet."""
+    blank: dict[str, Any] = {"task": "", "round": 1, "delivery": 0, "attempt": 0, "wrong": 0}
+    connection.execute(insert(tables.jobs).values(blank | {"enrolled_at": utcnow()} | values))
+
+
+def remove(connection: Connection, tables: Tables, job_id: str) -> bool:
+    """Take back a row that stood for nothing a user enrolled."""
+    jobs = tables.jobs
+    return connection.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.outcome.is_(None))).rowcount == 1
+
+
+def mark_queued(connection: Connection, tables: Tables, published: Iterable[tuple[str, int]]) -> None:
+    """Note that messages are with the broker, for those jobs that have not gone further meanwhile."""
+    jobs = tables.jobs
+    by_delivery: dict[int, list[str]] = {}
+    for job_id, delivery in published:
+        by_delivery.setdefault(delivery, []).append(job_id)
+    state = case((jobs.c.state == word(JobState.READY), word(JobState.QUEUED)), else_=jobs.c.state)
+    for delivery, ids in by_delivery.items():
+        statement = (
+            update(jobs)
+            .where(jobs.c.id.in_(ids), jobs.c.delivery == delivery)
+            .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
+        )
+        connection.execute(statement.values(state=state, publishing_since=None))
+
+
+def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
+    """Go on owning jobs that are still to be published, so that the sweep leaves them alone."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id.in_(ids), jobs.c.publishing_since.is_not(None))
+    connection.execute(statement.values(publishing_since=utcnow()))
+
+
+def take_overdue(connection: Connection, tables: Tables, age: float, limit: int) -> list[ReadyJob]:
+    """Take over jobs that somebody meant to publish `age` seconds ago, under a new delivery number."""
+    jobs = tables.jobs
+    overdue = _ready_columns(tables).where(
+        jobs.c.publishing_since.is_not(None), jobs.c.publishing_since <= seconds_ago(age)
+    )
+    rows = connection.execute(
+        overdue.order_by(jobs.c.publishing_since).limit(limit).with_for_update(skip_locked=True)
+    ).all()
+    return _take(connection, tables, [ReadyJob(*row) for row in rows])
+
+
+def ready_among(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[ReadyJob]:
+    """Read those of these jobs that are ready, for their first publisher."""
+    jobs = tables.jobs
+    return _ready(connection, tables, jobs.c.id.in_(ids) & (jobs.c.state == JobState.READY))
+
+
+def _take(connection: Connection, tables: Tables, rows: list[ReadyJob]) -> list[ReadyJob]:
+    jobs = tables.jobs
+    if rows:
+        statement = update(jobs).where(jobs.c.id.in_([row.id for row in rows]))
+        connection.execute(statement.values(delivery=jobs.c.delivery + 1, publishing_since=utcnow()))
+    return [row._replace(delivery=row.delivery + 1) for row in rows]
+
+
+def _ready_columns(tables: Tables) -> Any:
+    return select(*(tables.jobs.c[name] for name in ReadyJob._fields))
+
+
+def _ready(connection: Connection, tables: Tables, condition: Any) -> list[ReadyJob]:
+    statement = _ready_columns(tables).where(condition).order_by(tables.jobs.c.id)
+    return [ReadyJob(*row) for row in connection.execute(statement)]

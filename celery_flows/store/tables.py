@@ -1,0 +1,147 @@
+"""The tables, under the prefix and in the schema that the settings name.
+
+Alembic owns the schema (`migrations/`); a test holds these descriptions against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import Column, Computed, Index, Integer, MetaData, SmallInteger, String, Table
+
+from celery_flows.states import TERMINAL
+from celery_flows.store.types import KEY, LONG_TEXT, UtcDateTime
+
+_ENDS = ", ".join(f"'{state}'" for state in TERMINAL)
+
+#: A job's state once it has ended, NULL before: what the probe, the lists and the counts look up.
+#: Claiming and publishing leave it alone, so that they touch no index on PostgreSQL.
+OUTCOME = f"CASE WHEN state IN ({_ENDS}) THEN state END"
+
+_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one prefix and schema."""
+
+    metadata: MetaData
+    batches: Table
+    jobs: Table
+    tallies: Table
+    workers: Table
+
+    @property
+    def version(self) -> str:
+        """Name of the table in which Alembic keeps our revision."""
+        return f"{self.metadata.info['prefix']}version"
+
+
+@lru_cache
+def tables(prefix: str = "flows_", schema: str | None = None) -> Tables:
+    """Describe the tables of a prefix and schema."""
+    metadata = MetaData(schema=schema, info={"prefix": prefix})
+    return Tables(metadata, _batches(metadata), _jobs(metadata), _tallies(metadata), _workers(metadata))
+
+
+def _name(metadata: MetaData, noun: str) -> str:
+    return f"{metadata.info['prefix']}{noun}"
+
+
+def _batches(metadata: MetaData) -> Table:
+    name = _name(metadata, "batches")
+    return Table(
+        name,
+        metadata,
+        Column("id", KEY, primary_key=True),
+        Column("kind", String(32), nullable=False),
+        Column("state", String(16), nullable=False),
+        Column("description", LONG_TEXT),
+        Column("context", LONG_TEXT),
+        Column("tags", LONG_TEXT),
+        Column("tolerate", String(16), nullable=False),
+        Column("round", Integer, nullable=False),
+        Column("parent_id", KEY),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("started_at", UtcDateTime),
+        Column("completed_at", UtcDateTime),
+        Column("settled_at", UtcDateTime),
+        Index(f"{name}_parent", "parent_id"),
+        Index(f"{name}_settled", "settled_at", "id"),
+        **_OPTIONS,
+    )
+
+
+def _jobs(metadata: MetaData) -> Table:
+    name = _name(metadata, "jobs")
+    jobs = Table(
+        name,
+        metadata,
+        # Celery's task id; for a child batch in its parent, the child's id.
+        Column("id", KEY, primary_key=True),
+        # The batch that it belongs to, or, for a callback, none.
+        Column("batch_id", KEY),
+        # For a callback: the batch that it announces.
+        Column("announces_id", KEY),
+        Column("kind", String(16), nullable=False),
+        Column("event", String(16)),
+        Column("round", Integer, nullable=False),
+        Column("state", String(16), nullable=False),
+        Column("outcome", String(16), Computed(OUTCOME, persisted=True)),
+        Column("task", String(255), nullable=False),
+        Column("args", LONG_TEXT),
+        Column("kwargs", LONG_TEXT),
+        Column("options", LONG_TEXT),
+        # Number of the latest publish: a message that carries an older one can't claim.
+        Column("delivery", Integer, nullable=False),
+        # How often it was claimed.
+        Column("attempt", Integer, nullable=False),
+        # Which delivery holds the claim.
+        Column("token", String(64)),
+        # Whether it has been counted against the tolerance.
+        Column("wrong", SmallInteger, nullable=False),
+        Column("error_class", String(255)),
+        Column("error_message", LONG_TEXT),
+        Column("enrolled_at", UtcDateTime, nullable=False),
+        # Since when somebody has meant to publish it; NULL where there is nothing to publish.
+        Column("publishing_since", UtcDateTime),
+        # When its message is no longer to be run; the broker may drop it without a word.
+        Column("expires_at", UtcDateTime),
+        Column("started_at", UtcDateTime),
+        Column("ended_at", UtcDateTime),
+        Index(f"{name}_outcome", "batch_id", "outcome", "id"),
+        Index(f"{name}_announces", "announces_id"),
+        **_OPTIONS,
+    )
+    for column in (jobs.c.publishing_since, jobs.c.expires_at):
+        is_set = column.is_not(None)
+        Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
+    return jobs
+
+
+def _tallies(metadata: MetaData) -> Table:
+    """Counts of batches that tolerate something, spread over slots so that no row is hot."""
+    return Table(
+        _name(metadata, "tallies"),
+        metadata,
+        Column("batch_id", KEY, primary_key=True),
+        Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+        Column("total", Integer, nullable=False),
+        Column("wrong", Integer, nullable=False),
+        **_OPTIONS,
+    )
+
+
+def _workers(metadata: MetaData) -> Table:
+    """Who does upkeep: today the sweep's turn, a row with the id "sweep"."""
+    return Table(
+        _name(metadata, "workers"),
+        metadata,
+        Column("id", KEY, primary_key=True),
+        Column("hostname", String(255), nullable=False),
+        Column("pid", Integer, nullable=False),
+        Column("started_at", UtcDateTime, nullable=False),
+        Column("heartbeat_at", UtcDateTime, nullable=False),
+        **_OPTIONS,
+    )

@@ -1,0 +1,89 @@
+"""Column types and the database's clock, the same on every database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, String, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+#: Ids and keys: compared byte by byte (MySQL tables say so for themselves).
+KEY = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+#: Text without a limit that matters: MySQL's TEXT ends at 64 KiB.
+LONG_TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment, aware and in UTC on the Python side, to the microsecond in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class utcnow(FunctionElement[datetime]):  # noqa: N801  # an SQL function, written as one
+    """Now, by the database's clock: workers' clocks differ, the database's is one."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+class seconds_ago(FunctionElement[datetime]):  # noqa: N801  # an SQL function, written as one
+    """The moment a number of seconds before now, by the database's clock."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(utcnow)
+def _sqlite_now(element: utcnow, compiler: Any, **kw: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+
+
+@compiles(utcnow, "postgresql")
+def _postgresql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
+    # Not now(), which stands still at the start of the transaction.
+    return "clock_timestamp()"
+
+
+@compiles(utcnow, "mysql")
+@compiles(utcnow, "mariadb")
+def _mysql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
+    return "(utc_timestamp(6))"
+
+
+@compiles(seconds_ago)
+def _sqlite_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || {seconds} || ' seconds')"
+
+
+@compiles(seconds_ago, "postgresql")
+def _postgresql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
+    return f"clock_timestamp() - make_interval(secs => {compiler.process(element.clauses, **kw)})"
+
+
+@compiles(seconds_ago, "mysql")
+@compiles(seconds_ago, "mariadb")
+def _mysql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"date_sub(utc_timestamp(6), interval cast({seconds} * 1000000 as signed) microsecond)"

@@ -1,0 +1,56 @@
+"""How much may go wrong before a batch has failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_flows.errors import InvalidSetting
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A number of jobs, or a share of all jobs known, that may go wrong.
+
+    Written and stored as "10" or "5%".
+    """
+
+    amount: float
+    is_share: bool
+
+    @classmethod
+    def parse(cls, value: int | str) -> Tolerance:
+        """Read what a user wrote.
+
+        Args:
+            value: a number of jobs (10, "10"), or a percentage of all jobs known ("5%", "2.5%").
+
+        Raises:
+            InvalidSetting: it is neither, is negative, or is more than 100 %.
+        """
+        text = str(value).strip()
+        is_share = text.endswith("%")
+        try:
+            amount = float(text[:-1]) if is_share else int(text)
+        except ValueError:
+            raise cls._invalid(value) from None
+        if isinstance(value, bool) or not 0 <= amount or (is_share and amount > 100):
+            raise cls._invalid(value)
+        return cls(amount, is_share)
+
+    @staticmethod
+    def _invalid(value: object) -> InvalidSetting:
+        return InvalidSetting(
+            name="tolerate", value=value, allowed='a number of jobs (10) or a percentage from "0%" to "100%"'
+        )
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the first job that goes wrong decides."""
+        return self.amount == 0
+
+    def limit(self, total: int) -> int:
+        """How many of `total` jobs may go wrong, rounded down."""
+        return int(total * self.amount / 100) if self.is_share else int(self.amount)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}%" if self.is_share else f"{self.amount:d}"

@@ -1,0 +1,142 @@
+"""Decide a batch's fate, and that it is finished; arm its callbacks; tell its parent."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from celery_flows.states import BatchState, Event, JobState
+from celery_flows.store import batches, jobs, tallies
+from celery_flows.store.batches import BatchStanding
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.tolerance import Tolerance
+
+logger = logging.getLogger(__name__)
+
+_EVENT_OF_FATE = {BatchState.COMPLETE: Event.COMPLETE, BatchState.FAILED: Event.FAILURE}
+
+
+class Step(NamedTuple):
+    """What one decision led to."""
+
+    ready: list[ReadyJob]
+    #: The parent, where its row for this batch changed.
+    parent_id: str | None = None
+
+
+def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> list[ReadyJob]:
+    """Look whether something can be decided about a batch, and decide it, and so on up its parents.
+
+    The probe is one indexed read and locks nothing: only when no unfinished job is left, or too much
+    went wrong, the batch's row is locked.
+
+    Args:
+        went_wrong: a job, or a child, counts against the tolerance now.
+
+    Returns:
+        Callbacks that became ready.
+    """
+    ready: list[ReadyJob] = []
+    current: str | None = batch_id
+    while current is not None:
+        step = Step([])
+        if (went_wrong and _is_too_much(database, current)) or not database.run(jobs.probe, batch_id=current)[1]:
+            step = database.transact(finalize, database.tables, current)
+        ready += step.ready
+        current, went_wrong = step.parent_id, True
+    return ready
+
+
+def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
+    """Decide, under the batch's lock, what can be decided now.
+
+    Whether a job is unfinished is asked after the lock is held, in a statement of its own: a statement
+    that waited for the lock would still see what was there when it began.
+    """
+    batch = batches.standing(connection, tables, batch_id, "exclusive")
+    if batch is None or batch.is_finished:
+        return Step([])
+    is_finished = batch.state is not BatchState.PENDING and not jobs.is_unfinished(connection, tables, batch_id)
+    fate = _fate(connection, tables, batch, is_finished)
+    events: list[Event] = []
+    if fate is not None:
+        batches.decide(connection, tables, batch_id, fate)
+        events.append(_EVENT_OF_FATE[fate])
+    if is_finished:
+        batches.finish(connection, tables, batch_id)
+        events.append(Event.SETTLED)
+    ready = jobs.arm(connection, tables, batch_id, events) if events else []
+    if is_finished:
+        jobs.skip_callbacks(connection, tables, batch_id)
+    logger.debug("batch %s: fate %s, finished %s", batch_id, fate, is_finished)
+    return Step(ready, _tell_parent(connection, tables, batch, fate))
+
+
+def report(database: Database, batch_id: str) -> list[ReadyJob]:
+    """Look whether a finished child batch, whose callback just ended, can end its row in its parent."""
+    with database.reading() as connection:
+        batch = batches.standing(connection, database.tables, batch_id)
+    if batch is None or batch.parent_id is None:
+        return []
+    parent_id = database.transact(_report, database.tables, batch_id)
+    return advance(database, parent_id) if parent_id is not None else []
+
+
+def count_wrong(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Add one to what went wrong, where a batch tolerates something; else the rows themselves say it."""
+    batch = batches.standing(connection, tables, batch_id)
+    if batch is not None and not Tolerance.parse(batch.tolerate).is_none:
+        tallies.add(connection, tables, batch_id, wrong=1)
+
+
+def _report(connection: Connection, tables: Tables, batch_id: str) -> str | None:
+    batch = batches.standing(connection, tables, batch_id, "exclusive")
+    return None if batch is None else _tell_parent(connection, tables, batch, None)
+
+
+def _tell_parent(
+    connection: Connection, tables: Tables, batch: BatchStanding, fate: BatchState | None
+) -> str | None:
+    """Write into the parent what became of this batch: a failure at once, the end after its callbacks."""
+    if batch.parent_id is None:
+        return None
+    has_failed = fate is BatchState.FAILED and jobs.mark_wrong(connection, tables, batch.id)
+    if has_failed:
+        count_wrong(connection, tables, batch.parent_id)
+    now = batches.standing(connection, tables, batch.id)
+    if now is None or not now.is_finished or jobs.callbacks_pending(connection, tables, batch.id):
+        return batch.parent_id if has_failed else None
+    jobs.end_child(connection, tables, batch.id, JobState(now.state))
+    return batch.parent_id
+
+
+def _fate(
+    connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool
+) -> BatchState | None:
+    if not batch.is_undecided:
+        return None
+    if _exceeds_tolerance(connection, tables, batch):
+        return BatchState.FAILED
+    return BatchState.COMPLETE if is_finished else None
+
+
+def _is_too_much(database: Database, batch_id: str) -> bool:
+    with database.reading() as connection:
+        batch = batches.standing(connection, database.tables, batch_id)
+        return (
+            batch is not None and batch.is_undecided and _exceeds_tolerance(connection, database.tables, batch)
+        )
+
+
+def _exceeds_tolerance(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
+    tolerance = Tolerance.parse(batch.tolerate)
+    if tolerance.is_none:
+        return jobs.has_wrong(connection, tables, batch.id) or batches.has_failed_child(
+            connection, tables, batch.id
+        )
+    if tolerance.is_share and jobs.has_open_block(connection, tables, batch.id):
+        return False
+    total, wrong = tallies.read(connection, tables, batch.id)
+    return wrong > tolerance.limit(total)

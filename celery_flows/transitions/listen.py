@@ -1,0 +1,37 @@
+"""Add a callback to a batch: it waits for its event."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from celery_flows.states import BatchState, Event, JobState, Kind
+from celery_flows.store import jobs
+from celery_flows.store.database import Connection
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.admit import hold_unfinished
+
+
+class NewCallback(NamedTuple):
+    """A callback to add; texts are as they are stored."""
+
+    id: str
+    announces_id: str
+    event: Event
+    task: str
+    args: str
+    kwargs: str
+    options: str
+
+
+def listen(connection: Connection, tables: Tables, callback: NewCallback) -> list[ReadyJob]:
+    """Write a callback, and make it ready where its event has come already.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+        BatchFinished: it is finished, so no event will come.
+    """
+    jobs.add_one(connection, tables, kind=Kind.CALLBACK, state=JobState.WAITING, **callback._asdict())
+    batch = hold_unfinished(connection, tables, callback.announces_id, "shared")
+    has_come = batch.state is BatchState.FAILED and callback.event is Event.FAILURE
+    return jobs.arm(connection, tables, callback.announces_id, [callback.event]) if has_come else []

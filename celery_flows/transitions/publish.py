@@ -1,0 +1,22 @@
+"""The publisher's marks: what it keeps, and what it has handed over: ready -> queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from celery_flows.store import jobs
+from celery_flows.store.database import Database
+from celery_flows.store.jobs import ReadyJob
+
+
+def mark_published(database: Database, published: Iterable[ReadyJob]) -> None:
+    """Note that the broker has these messages."""
+    marks = [(job.id, job.delivery) for job in published]
+    if marks:
+        database.transact(jobs.mark_queued, database.tables, marks)
+
+
+def keep_for_publishing(database: Database, ready: Sequence[ReadyJob]) -> None:
+    """Go on owning jobs whose turn comes late, so that the sweep does not publish them a second time."""
+    if ready:
+        database.transact(jobs.keep, database.tables, [job.id for job in ready])

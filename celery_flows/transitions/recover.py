@@ -1,0 +1,63 @@
+"""What the sweep does: find what a crash left behind, and repair it with the same transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from celery_flows.states import JobState
+from celery_flows.store import batches, jobs, workers
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.finalize import advance, report
+from celery_flows.transitions.settle import settle
+
+#: Batches repaired in one pass; the next pass goes on.
+_LIMIT: Final = 1000
+
+
+def take_turn(database: Database, interval: float) -> bool:
+    """Take this interval's turn at the sweep; False where another process has it."""
+    return database.transact(workers.take_sweep_turn, database.tables, interval)
+
+
+def take_overdue(database: Database, age: float, limit: int) -> list[ReadyJob]:
+    """Take over up to `limit` jobs that somebody meant to publish `age` seconds ago and did not."""
+    return database.transact(jobs.take_overdue, database.tables, age, limit)
+
+
+def cancel_expired(database: Database) -> tuple[int, list[ReadyJob]]:
+    """End jobs that expired before a worker claimed them; RabbitMQ drops such messages itself.
+
+    Returns:
+        How many there were, and the callbacks that became ready.
+    """
+    with database.reading() as connection:
+        found = jobs.expired(connection, database.tables, _LIMIT)
+    ready: list[ReadyJob] = []
+    for row in found:
+        ending = Ending(row.id, JobState.CANCELLED, error_message="expired", delivery=row.delivery)
+        ready += settle(database, ending, batch_id=row.batch_id, announces_id=row.announces_id)
+    return len(found), ready
+
+
+def recover_batches(database: Database) -> tuple[list[str], list[ReadyJob]]:
+    """Decide about batches where whoever should have decided died before.
+
+    Returns:
+        The batches concerned, and their callbacks that became ready.
+    """
+    stranded, ready = _repair(database, batches.stranded, lambda batch_id: advance(database, batch_id, went_wrong=True))
+    unreported, more = _repair(database, batches.unreported, lambda batch_id: report(database, batch_id))
+    return [*stranded, *unreported], [*ready, *more]
+
+
+def _repair(
+    database: Database,
+    find: Callable[[Connection, Tables, int], list[str]],
+    repair: Callable[[str], list[ReadyJob]],
+) -> tuple[list[str], list[ReadyJob]]:
+    with database.reading() as connection:
+        found = find(connection, database.tables, _LIMIT)
+    return found, [job for batch_id in found for job in repair(batch_id)]

@@ -1,0 +1,45 @@
+"""Retry a job: running -> retrying, with the message of its next attempt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from celery_flows.states import JobState
+from celery_flows.store import jobs
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.tables import Tables
+
+
+class NextAttempt(NamedTuple):
+    """The call that a running job sends under its own id; texts are as they are stored."""
+
+    id: str
+    delivery: int
+    token: str
+    task: str
+    args: str
+    kwargs: str
+    options: str
+
+
+def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
+    """Write the next attempt down before it is published.
+
+    Were it published first, a fast worker would meet the row still running, drop the message as a
+    duplicate, and the job would never end.
+
+    Returns:
+        The job to publish; nothing where the claim is no longer the caller's.
+    """
+    values = attempt._asdict()
+    database.run(jobs.retry, **values)
+    # Read, rather than count the rows: the statement may have run twice over a lost connection.
+    return database.transact(_written, database.tables, attempt)
+
+
+def _written(connection: Connection, tables: Tables, attempt: NextAttempt) -> list[ReadyJob]:
+    row = jobs.find(connection, tables, attempt.id)
+    if row is None or row.state != JobState.RETRYING or row.delivery != attempt.delivery + 1:
+        return []
+    return [ReadyJob(*(getattr(row, name) for name in ReadyJob._fields))]

@@ -1,0 +1,39 @@
+"""Settle a job: it gets its one outcome, and what hangs on it moves on."""
+
+from __future__ import annotations
+
+from celery_flows.states import WRONG, JobState
+from celery_flows.store import jobs
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.finalize import advance, count_wrong, report
+
+
+def settle(
+    database: Database, ending: Ending, *, batch_id: str | None = None, announces_id: str | None = None
+) -> list[ReadyJob]:
+    """Write the outcome, fenced; commit; then see whether the batch can be decided.
+
+    The commit comes first: two jobs that end at once must each see the other ended, or each see that
+    the other has yet to look. Called twice it writes nothing the second time, and looks again.
+
+    Args:
+        batch_id: the batch that the job belongs to.
+        announces_id: or, for a callback, the batch that it announces.
+
+    Returns:
+        Callbacks that became ready.
+    """
+    if ending.state is JobState.COMPLETE:
+        database.run(jobs.complete, id=ending.id, token=ending.token, delivery=ending.delivery)
+    else:
+        database.transact(_end, database.tables, ending, batch_id)
+    if announces_id is not None:
+        return report(database, announces_id)
+    return advance(database, batch_id, went_wrong=ending.state in WRONG) if batch_id is not None else []
+
+
+def _end(connection: Connection, tables: Tables, ending: Ending, batch_id: str | None) -> None:
+    if jobs.end(connection, tables, ending) and batch_id is not None and ending.state in WRONG:
+        count_wrong(connection, tables, batch_id)

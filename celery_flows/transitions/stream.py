@@ -1,0 +1,47 @@
+"""Open and close a streaming block: a row that keeps its batch unfinished while jobs arrive."""
+
+from __future__ import annotations
+
+from celery_flows.codec import safe_text
+from celery_flows.errors import EnrolmentAbandoned
+from celery_flows.states import JobState, Kind
+from celery_flows.store import jobs
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.admit import admit
+from celery_flows.transitions.finalize import advance
+from celery_flows.transitions.settle import settle
+
+
+def open_stream(connection: Connection, tables: Tables, block_id: str, batch_id: str, *, starts: bool) -> None:
+    """Write the block's row.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+        BatchFinished: it is finished.
+    """
+    jobs.add_one(
+        connection,
+        tables,
+        id=block_id,
+        batch_id=batch_id,
+        kind=Kind.BLOCK,
+        state=JobState.RUNNING,
+        token=block_id,
+    )
+    admit(connection, tables, batch_id, count=0, starts=starts)
+
+
+def close_stream(database: Database, block_id: str, batch_id: str) -> list[ReadyJob]:
+    """Take the block's row away: all that it had to enroll is enrolled."""
+    database.transact(jobs.remove, database.tables, block_id)
+    # A tolerance that is a share of all jobs was not judged while the block was open.
+    return advance(database, batch_id, went_wrong=True)
+
+
+def abandon_stream(database: Database, block_id: str, batch_id: str, problem: str) -> list[ReadyJob]:
+    """Let the block's row stand as failed: the batch is not what it was meant to be."""
+    error = EnrolmentAbandoned(batch_id=batch_id, problem=safe_text(problem))
+    ending = Ending(block_id, JobState.FAILED, type(error).__name__, str(error), token=block_id)
+    return settle(database, ending, batch_id=batch_id)
