@@ -10,8 +10,6 @@ from typing import Any, Final, TypeVar
 from celery import states
 from celery.exceptions import Ignore
 
-from kombu.utils.encoding import safe_str
-
 from celery_flows.codec import safe_text
 from celery_flows.messaging.claims import Claim, held_by, hold
 from celery_flows.messaging.header import Delivery
@@ -94,7 +92,7 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
         delivery.job_id,
         state,
         type(error).__name__ if isinstance(error, BaseException) else None,
-        safe_text(safe_str(error)) if error is not None else None,
+        _message(error),
         delivery.number,
         delivery.token,
     )
@@ -102,6 +100,14 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
         runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id
     )
     runtime.publisher.publish(ready)
+
+
+def _message(error: BaseException | str | None) -> str | None:
+    try:
+        return None if error is None else safe_text(error)
+    except Exception:
+        # An exception whose own __str__ raises must not cost the job its outcome.
+        return f"<{type(error).__name__} that can't be written>"
 
 
 def persistently(runtime: Runtime, act: Callable[[], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -233,16 +234,20 @@ def _connect_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
     # Wait for a writer rather than fail; readers and one writer side by side.
     cursor.execute("PRAGMA busy_timeout = 30000")
-    for pause in (*[0.01] * 100, None):
+    _switch_to_wal(cursor, give_up_at=time.monotonic() + 30)
+    cursor.close()
+
+
+def _switch_to_wal(cursor: Any, give_up_at: float) -> None:
+    while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
-            break
-        except Exception as error:
-            # On a new file SQLite doesn't wait for another process that says the same.
-            if pause is None or "locked" not in str(error):
+            return
+        except sqlite3.OperationalError:
+            # On a new file SQLite does not wait for another process that says the same.
+            if time.monotonic() > give_up_at:
                 raise
-            time.sleep(pause)
-    cursor.close()
+            time.sleep(0.01)
 
 
 def _connect_mysql(connection: Any, record: Any) -> None:

@@ -42,7 +42,7 @@ class ReadyJob(NamedTuple):
 
 
 def claim(tables: Tables, dialect: str) -> ClauseElement:
-    """Take a delivered job: `:id` from a claimable state to running, attempt + 1, under `:token`.
+    """Take a delivered job: `:at_id` from a claimable state to running, attempt + 1, under `:at_token`.
 
     The same delivery may ask again: a claim whose answer was lost succeeds with the same attempt.
     """
@@ -51,14 +51,14 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
     attempt = jobs.c.attempt + case((again, literal_column("0")), else_=literal_column("1"))
     statement = (
         update(jobs)
-        .where(jobs.c.id == bindparam("id"), jobs.c.delivery == bindparam("delivery"))
-        .where(or_(one_of(jobs.c.state, CLAIMABLE), again & (jobs.c.token == bindparam("token"))))
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.delivery == bindparam("at_delivery"))
+        .where(or_(one_of(jobs.c.state, CLAIMABLE), again & (jobs.c.token == bindparam("at_token"))))
     )
     values = [
         # Before the state: MySQL assigns from left to right and would see the new one.
         (jobs.c.attempt, func.last_insert_id(attempt) if dialect == "mysql" else attempt),
         (jobs.c.state, word(JobState.RUNNING)),
-        (jobs.c.token, bindparam("token")),
+        (jobs.c.token, bindparam("at_token")),
         (jobs.c.publishing_since, None),
         (jobs.c.started_at, utcnow()),
     ]
@@ -67,12 +67,12 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
 
 
 def complete(tables: Tables, dialect: str) -> ClauseElement:
-    """End a running job as complete, if `:token` still holds it."""
+    """End a running job as complete, if `:at_token` still holds it."""
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
         .values(state=word(JobState.COMPLETE), ended_at=utcnow())
     )
 
@@ -92,13 +92,13 @@ def probe(tables: Tables, dialect: str) -> ClauseElement:
 
 
 def requeue(tables: Tables, dialect: str) -> ClauseElement:
-    """Give a running job back to the queue that will deliver it again, if `:token` still holds it."""
+    """Give a running job back to the queue that will deliver it again, if `:at_token` still holds it."""
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
-        .values(state=bindparam("state"), token=None)
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
+        .values(state=bindparam("to_state"), token=None)
     )
 
 
@@ -107,17 +107,17 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
         .values(
             state=word(JobState.RETRYING),
             delivery=jobs.c.delivery + literal_column("1"),
             token=None,
             publishing_since=utcnow(),
-            task=bindparam("task"),
-            args=bindparam("args"),
-            kwargs=bindparam("kwargs"),
-            options=bindparam("options"),
+            task=bindparam("to_task"),
+            args=bindparam("to_args"),
+            kwargs=bindparam("to_kwargs"),
+            options=bindparam("to_options"),
         )
     )
 
@@ -127,8 +127,8 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("token"), jobs.c.delivery == bindparam("delivery"))
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
+        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
         .values(state=word(JobState.RETRYING), delivery=jobs.c.delivery + literal_column("1"), token=None)
     )
 

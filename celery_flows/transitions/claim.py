@@ -16,5 +16,5 @@ def claim(database: Database, job_id: str, delivery: int, token: str) -> int | N
     Returns:
         Which attempt this is, from 1, or None: the message is a duplicate or out of date.
     """
-    _, rows = database.run(jobs.claim, id=job_id, delivery=delivery, token=token)
+    _, rows = database.run(jobs.claim, at_id=job_id, at_delivery=delivery, at_token=token)
     return int(rows[0][0]) if rows else None

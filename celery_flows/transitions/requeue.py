@@ -9,4 +9,4 @@ from celery_flows.store.database import Database
 
 def requeue(database: Database, job_id: str, delivery: int, token: str, *, to: JobState = JobState.QUEUED) -> None:
     """End a claim without an outcome: the same message will claim the job again."""
-    database.run(jobs.requeue, id=job_id, delivery=delivery, token=token, state=str(to))
+    database.run(jobs.requeue, at_id=job_id, at_delivery=delivery, at_token=token, to_state=str(to))

@@ -32,8 +32,16 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
     Returns:
         The job to publish; nothing where the claim is no longer the caller's.
     """
-    values = attempt._asdict()
-    database.run(jobs.retry, **values)
+    database.run(
+        jobs.retry,
+        at_id=attempt.id,
+        at_delivery=attempt.delivery,
+        at_token=attempt.token,
+        to_task=attempt.task,
+        to_args=attempt.args,
+        to_kwargs=attempt.kwargs,
+        to_options=attempt.options,
+    )
     # Read, rather than count the rows: the statement may have run twice over a lost connection.
     return database.transact(_written, database.tables, attempt)
 

@@ -26,7 +26,7 @@ def settle(
         Callbacks that became ready.
     """
     if ending.state is JobState.COMPLETE:
-        database.run(jobs.complete, id=ending.id, token=ending.token, delivery=ending.delivery)
+        database.run(jobs.complete, at_id=ending.id, at_delivery=ending.delivery, at_token=ending.token)
     else:
         database.transact(_end, database.tables, ending, batch_id)
     if announces_id is not None:
