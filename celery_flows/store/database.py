@@ -157,8 +157,7 @@ class Database:
             cursor = connection.cursor()
             try:
                 cursor.execute(prepared.sql, prepared.defaults | values)
-                rows = cursor.fetchall() if cursor.description else prepared.rows_of(cursor)
-                return cursor.rowcount, list(rows)
+                return cursor.rowcount, prepared.rows_of(cursor)
             finally:
                 cursor.close()
         except engine.dialect.loaded_dbapi.Error as error:

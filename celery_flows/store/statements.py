@@ -22,17 +22,21 @@ class Prepared:
     sql: str
     #: Values that the statement brings along.
     defaults: dict[str, Any]
+    #: Whether an UPDATE gives a value back by LAST_INSERT_ID(value): MySQL has no RETURNING for it.
+    answers_by_id: bool
 
     def rows_of(self, cursor: Any) -> list[Any]:
-        """What an UPDATE gives back where the database has no RETURNING: LAST_INSERT_ID(value) of MySQL."""
-        return [(cursor.lastrowid,)] if cursor.lastrowid else []
+        """The rows that an executed statement gave."""
+        if cursor.description:
+            return list(cursor.fetchall())
+        return [(cursor.lastrowid,)] if self.answers_by_id and cursor.lastrowid else []
 
 
 def prepare(statement: Statement, tables: Tables, dialect: Dialect) -> Prepared:
     """Compile a statement for a dialect."""
     name = "mysql" if dialect.name == "mariadb" else dialect.name
     compiled = statement(tables, name).compile(dialect=dialect)
-    return Prepared(str(compiled), dict(compiled.params))
+    return Prepared(str(compiled), dict(compiled.params), answers_by_id=name == "mysql")
 
 
 def one_of(column: ColumnElement[Any], words: Sequence[str]) -> ColumnElement[bool]:
