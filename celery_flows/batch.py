@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
@@ -23,8 +23,8 @@ from celery_flows.queries.jobs import JobList
 from celery_flows.queries.progress import progress
 from celery_flows.states import EVENT_ALIASES, BatchState, Event, JobState
 from celery_flows.store.database import Connection
-from celery_flows.store.joined import Joinable, after_commit, connection_of
 from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.joined import Joinable, after_commit, connection_of
 from celery_flows.tolerance import Tolerance
 from celery_flows.transitions.create import NewBatch, adopt, create
 from celery_flows.transitions.listen import NewCallback, listen
@@ -140,9 +140,7 @@ class Batch:
         )
         return [cls(record.id, runtime, record) for record in records]
 
-    def jobs(
-        self, *, streaming: bool = False, connection: Joinable | None = None
-    ) -> AbstractContextManager[None]:
+    def jobs(self, *, streaming: bool = False, connection: Joinable | None = None) -> AbstractContextManager[None]:
         """Open a block: the calls of tasks made in it become jobs of this batch when it ends.
 
         The calls are those of this context and thread. If the block raises, nothing is enrolled and nothing
@@ -202,8 +200,8 @@ class Batch:
         known = EVENT_ALIASES.get(event, event)
         if known not in list(Event):
             raise UnknownEvent(event=event)
-        signature = callback if isinstance(callback, Signature) else getattr(callback, "s", lambda: None)()
-        task = signature.get("task") if isinstance(signature, Signature) else None
+        signature: Any = callback if isinstance(callback, Signature) else getattr(callback, "s", dict)()
+        task = signature.get("task")
         if task is None or task not in self._runtime.app.tasks:
             raise UnknownTask(task=str(task or callback))
         args = list(signature.args) if signature.immutable else [self.id, *signature.args]
@@ -220,7 +218,7 @@ class Batch:
 
     @property
     def status(self) -> str:
-        """ "pending", "running", "complete", "failed" or "cancelled": one fresh query."""
+        """One of "pending", "running", "complete", "failed" and "cancelled": one fresh query."""
         return str(self._read().state)
 
     @property
@@ -249,13 +247,13 @@ class Batch:
         return self._known().description
 
     @property
-    def tags(self) -> list[str]:
+    def tags(self) -> Sequence[str]:
         """The words to find it by."""
         return self._known().tags
 
     @property
     def kind(self) -> str:
-        """ "batch", or a kind of flow."""
+        """The word "batch", or a kind of flow."""
         return self._known().kind
 
     @property

@@ -59,6 +59,14 @@ class NoFlows(FlowsError):
     exactly one app of this process: Flows(app, database_url=...)."""
 
 
+class DriverMissing(FlowsError):
+    """The database's driver {driver!r} is not installed. Install it with
+    `pip install "celery-flows[{extra}]"`."""
+
+    driver: str
+    extra: str
+
+
 class SchemaMissing(FlowsError):
     """The database has no celery-flows tables yet. Make them with
     `celery -A your_project flows upgrade`, or without an app with

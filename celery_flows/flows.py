@@ -7,7 +7,7 @@ from typing import Any, Final
 from celery import Celery
 
 from celery_flows.errors import NotCelery
-from celery_flows.job import Job, current_job
+from celery_flows.job import current_job
 from celery_flows.messaging import capture, signals, tasks
 from celery_flows.messaging.runtime import Runtime, attached_to, describe
 from celery_flows.messaging.task import FlowsTask, front_all
@@ -87,9 +87,5 @@ def install(app: Celery) -> Runtime:
     return runtime
 
 
-def _job(self: Any) -> Job | None:
-    """The job that the running task is, or None outside a batch."""
-    return current_job()
-
-
-FlowsTask.job = property(_job)
+# Here, as a job's batch is a noun of the layer above the task's.
+FlowsTask.job = property(lambda task: current_job(), doc=current_job.__doc__)

@@ -95,7 +95,7 @@ def _check_value(name: str, value: Any, annotation: str, rule: dict[str, Any]) -
     if is_right and name == "table_prefix":
         is_right = len(value) <= 20 and (value + "x").isidentifier() and value.isascii()
     if is_right and not isinstance(value, str):
-        is_right = not ("least" in rule and value < rule["least"] or "most" in rule and value > rule["most"])
+        is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
         is_right = is_right and not ("above" in rule and value <= rule["above"])
     if not is_right:
         raise InvalidSetting(name=PREFIX + name, value=value, allowed=rule["allowed"])

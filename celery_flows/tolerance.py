@@ -33,7 +33,7 @@ class Tolerance:
             amount = float(text[:-1]) if is_share else int(text)
         except ValueError:
             raise cls._invalid(value) from None
-        if isinstance(value, bool) or not 0 <= amount or (is_share and amount > 100):
+        if isinstance(value, bool) or amount < 0 or (is_share and amount > 100):
             raise cls._invalid(value)
         return cls(amount, is_share)
 

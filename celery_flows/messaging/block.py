@@ -17,8 +17,8 @@ from celery_flows.messaging.spool import Spool
 from celery_flows.states import BatchState, JobState, Kind
 from celery_flows.store import batches, jobs
 from celery_flows.store.database import Connection
-from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
 from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
 from celery_flows.transitions.enroll import NewJob, Share, enroll
 from celery_flows.transitions.finalize import advance
 from celery_flows.transitions.stream import abandon_stream, close_stream, open_stream
@@ -131,7 +131,7 @@ class Block:
         self._spool.clear()
         # A block without jobs ends its batch, as nothing else will.
         for share in self.shares:
-            if share.starts and not share.count:
+            if share.starts and not share.jobs:
                 self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
 
     def _publish_joined(self) -> None:
@@ -192,7 +192,16 @@ def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
         for job in chunk:
             if job.kind == Kind.TASK:
                 yield ReadyJob(
-                    job.id, job.batch_id, None, job.kind, JobState.READY, job.task, job.args, job.kwargs, job.options, 1
+                    job.id,
+                    job.batch_id,
+                    None,
+                    job.kind,
+                    JobState.READY,
+                    job.task,
+                    job.args,
+                    job.kwargs,
+                    job.options,
+                    1,
                 )
 
 

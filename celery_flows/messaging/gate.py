@@ -96,9 +96,7 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
         delivery.number,
         delivery.token,
     )
-    ready = settle(
-        runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id
-    )
+    ready = settle(runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id)
     runtime.publisher.publish(ready)
 
 

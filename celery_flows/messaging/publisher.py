@@ -38,9 +38,7 @@ class Publisher:
     A message that can't be built fails its job.
     """
 
-    def __init__(
-        self, app: Celery, send_task: Callable[..., Any], database: Database, settings: Settings
-    ) -> None:
+    def __init__(self, app: Celery, send_task: Callable[..., Any], database: Database, settings: Settings) -> None:
         self._app = app
         self._send_task = send_task
         self._database = database
@@ -93,9 +91,7 @@ class Publisher:
             raise
         except Exception as error:
             logger.exception("Job %s (%s) can't be published, so it fails.", job.id, job.task)
-            ending = Ending(
-                job.id, JobState.FAILED, type(error).__name__, safe_text(error), delivery=job.delivery
-            )
+            ending = Ending(job.id, JobState.FAILED, type(error).__name__, safe_text(error), delivery=job.delivery)
             return settle(self._database, ending, batch_id=job.batch_id, announces_id=job.announces_id)
         return []
 

@@ -17,11 +17,13 @@ from celery_flows.states import JobState
 class FlowsRequest:
     """In front of Celery's request class, or a user's own."""
 
+    #: The message's headers, kept by Celery's own class.
+    _request_dict: dict[str, Any]
     _was_requeued = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        delivery = Delivery.read(self._request_dict)  # type: ignore[has-type] # made by Celery's own class
+        delivery = Delivery.read(self._request_dict)
         if delivery is not None:
             # In a copy: the message's own headers may be sent on.
             self._request_dict = {**self._request_dict, HEADER: delivery.received().write()}

@@ -40,7 +40,7 @@ class EnrolledResult(AsyncResult):
 
     @property
     def supports_native_join(self) -> bool:
-        # A group asks its first result: joined one by one, each says that it can't be waited for.
+        """Whether a group may wait for all at once; inside the block each must say that it can't be waited for."""
         if self._is_held is not None and self._is_held():
             return False
         return bool(super().supports_native_join)

@@ -129,7 +129,7 @@ def find_runtime(app: Any = None) -> Runtime:
         every = list(_every)
     if len(every) == 1:
         return every[0]
-    raise NoFlows()
+    raise NoFlows
 
 
 def describe(value: object) -> str:

@@ -53,7 +53,9 @@ class UpkeepStep(bootsteps.StartStopStep):
             try:
                 sweep_in_turn(runtime)
             except Exception as error:
-                logger.error("The sweep failed (%s); the next one is due in %g s.", error, runtime.settings.sweep_interval)
+                logger.error(
+                    "The sweep failed (%s); the next one is due in %g s.", error, runtime.settings.sweep_interval
+                )
 
     def stop(self, parent: Any) -> None:
         """Write the outcomes still to be written, and let the sweep end."""

@@ -32,9 +32,7 @@ class BatchStanding(NamedTuple):
 
 def add(connection: Connection, tables: Tables, **values: Any) -> None:
     """Write a new batch."""
-    statement = insert(tables.batches).values(
-        state=BatchState.PENDING, round=1, created_at=utcnow(), **values
-    )
+    statement = insert(tables.batches).values(state=BatchState.PENDING, round=1, created_at=utcnow(), **values)
     connection.execute(statement)
 
 
@@ -59,7 +57,7 @@ def standing(
     if lock is not None:
         statement = statement.with_for_update(read=lock == "shared")
     row = connection.execute(statement).one_or_none()
-    return None if row is None else BatchStanding(row[0], BatchState(row[1]), *row[2:5], bool(row[5]))
+    return None if row is None else BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], bool(row[5]))
 
 
 def start(connection: Connection, tables: Tables, batch_id: str) -> bool:

@@ -56,7 +56,9 @@ def _taken(chunk: Sequence[NewJob], problem: str) -> str:
     """Which id the database complains about; SQLite does not name it."""
     numbers = Counter(job.id for job in chunk)
     named = [job_id for job_id in numbers if job_id in problem]
-    return next(iter(named or [job_id for job_id, number in numbers.items() if number > 1]), "one of the ids given")
+    return next(
+        iter(named or [job_id for job_id, number in numbers.items() if number > 1]), "one of the ids given"
+    )
 
 
 def _row(job: NewJob, now: Any) -> tuple[Any, ...]:

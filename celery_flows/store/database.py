@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from celery_flows.errors import ConfigurationError
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
+from celery_flows.store.urls import driver_missing, read_url
 
 __all__ = ["Connection", "Database", "is_missing_table", "is_unavailable", "is_victim"]
 
@@ -34,9 +34,6 @@ _VICTIM_NUMBERS: Final = (1213, 1205, 1020)
 #: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
 _MISSING_TABLE_STATE: Final = "42P01"
 _MISSING_TABLE_NUMBER: Final = 1146
-
-#: The driver that is meant where a URL names a database only.
-_DRIVERS: Final = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 
 class Database:
@@ -57,7 +54,7 @@ class Database:
         engine_options: Mapping[str, Any] | None = None,
         on_first_use: Callable[[Database], None] | None = None,
     ) -> None:
-        self.url = _with_driver(make_url(url))
+        self.url = read_url(url)
         self.tables: Tables = tables(prefix, schema)
         self._options = dict(engine_options or {})
         self._on_first_use = on_first_use
@@ -98,7 +95,10 @@ class Database:
         options = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} | self._options
         # One way to write parameters for all drivers: by name.
         options["paramstyle"] = "named" if self.dialect == "sqlite" else "pyformat"
-        engine = create_engine(self.url, **options)
+        try:
+            engine = create_engine(self.url, **options)
+        except ModuleNotFoundError as error:
+            raise driver_missing(self.url, error.name) from error
         event.listen(engine, "connect", _CONNECT[self.dialect])
         begin = _BEGIN[self.dialect]
 
@@ -145,14 +145,16 @@ class Database:
             try:
                 return self._run_once(engine, prepared, values)
             except DBAPIError as error:
-                if attempt == _ATTEMPTS or not (is_victim(error) or (error.connection_invalidated and attempt < 3)):
+                if attempt == _ATTEMPTS or not (
+                    is_victim(error) or (error.connection_invalidated and attempt < 3)
+                ):
                     raise
                 time.sleep(0.005 * (attempt - 1))
         raise AssertionError("unreachable")
 
     @staticmethod
     def _run_once(engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
-        connection = engine.raw_connection()
+        connection = _connect(engine)
         try:
             cursor = connection.cursor()
             try:
@@ -184,6 +186,15 @@ class Database:
             self._engine = None
 
 
+def _connect(engine: Engine) -> PoolProxiedConnection:
+    driver_error = engine.dialect.loaded_dbapi.Error
+    try:
+        return engine.raw_connection()
+    except driver_error as error:
+        # As SQLAlchemy would have wrapped it, had the statement gone through it.
+        raise DBAPIError.instance(None, None, error, driver_error, dialect=engine.dialect) from error
+
+
 def is_victim(error: DBAPIError) -> bool:
     """Whether the database gave up this transaction in favour of another."""
     cause = error.orig
@@ -206,27 +217,6 @@ def is_missing_table(error: BaseException) -> bool:
     number = cause.args[0] if cause is not None and cause.args else None
     is_missing = getattr(cause, "sqlstate", None) == _MISSING_TABLE_STATE or number == _MISSING_TABLE_NUMBER
     return is_missing or "no such table" in str(cause)
-
-
-def _with_driver(url: URL) -> URL:
-    if url.drivername in _DRIVERS:
-        return url.set(drivername=_DRIVERS[url.drivername])
-    if url.drivername in ("mysql", "mariadb"):
-        return url.set(drivername=f"{url.drivername}+pymysql")
-    if url.get_driver_name() == "psycopg2":
-        raise ConfigurationError(
-            problem="celery-flows needs psycopg 3: write the database URL as postgresql+psycopg://..."
-        )
-    if url.get_backend_name() not in _BEGIN:
-        raise ConfigurationError(
-            problem=f"celery-flows works on PostgreSQL, MySQL, MariaDB and SQLite, not on {url.drivername!r}."
-        )
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ConfigurationError(
-            problem="An in-memory SQLite database is lost between connections and processes. "
-            "Name a file: sqlite:///flows.sqlite3"
-        )
-    return url
 
 
 def _connect_sqlite(connection: Any, record: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Connection,
+    Select,
     Update,
     bindparam,
     case,
@@ -77,7 +78,7 @@ def complete(tables: Tables, dialect: str) -> ClauseElement:
     )
 
 
-def probe(tables: Tables, dialect: str) -> ClauseElement:
+def probe(tables: Tables, dialect: str) -> Select[Any]:
     """Look for a job of `:batch_id` that has not ended, from the newest end of the index.
 
     The newest end, as the oldest is where the dead entries of ended jobs pile up.
@@ -215,7 +216,9 @@ def is_unfinished(connection: Connection, tables: Tables, batch_id: str) -> bool
 def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
     """Whether a streaming block of the batch is open."""
     jobs = tables.jobs
-    block = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.BLOCK)
+    block = select(jobs.c.id).where(
+        jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.BLOCK
+    )
     return connection.execute(block.limit(1)).first() is not None
 
 

@@ -71,9 +71,7 @@ def jobs_after(
     return connection.execute(statement.order_by(tables.jobs.c.id).limit(limit)).all()
 
 
-def count_jobs(
-    connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState] | None
-) -> int:
+def count_jobs(connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState] | None) -> int:
     """How many of those jobs there are."""
     return connection.scalar(_jobs(tables, select(func.count(tables.jobs.c.id)), batch_id, outcomes)) or 0
 

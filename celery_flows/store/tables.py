@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Column, Computed, Index, Integer, MetaData, SmallInteger, String, Table
 
@@ -19,7 +20,7 @@ _ENDS = ", ".join(f"'{state}'" for state in TERMINAL)
 #: Claiming and publishing leave it alone, so that they touch no index on PostgreSQL.
 OUTCOME = f"CASE WHEN state IN ({_ENDS}) THEN state END"
 
-_OPTIONS = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 @dataclass(frozen=True)

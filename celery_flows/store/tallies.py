@@ -35,8 +35,8 @@ def add(connection: Connection, tables: Tables, batch_id: str, *, total: int = 0
 def read(connection: Connection, tables: Tables, batch_id: str) -> tuple[int, int]:
     """All jobs known of a batch, and how many of them went wrong."""
     tallies = tables.tallies
-    sums = select(
-        func.coalesce(func.sum(tallies.c.total), 0), func.coalesce(func.sum(tallies.c.wrong), 0)
-    ).where(tallies.c.batch_id == batch_id)
+    sums = select(func.coalesce(func.sum(tallies.c.total), 0), func.coalesce(func.sum(tallies.c.wrong), 0)).where(
+        tallies.c.batch_id == batch_id
+    )
     total, wrong = connection.execute(sums).one()
     return int(total), int(wrong)

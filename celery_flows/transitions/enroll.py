@@ -18,7 +18,7 @@ class Share(NamedTuple):
 
     batch_id: str
     #: How many jobs it gets.
-    count: int
+    jobs: int
     #: Whether it was pending when its block was opened.
     starts: bool
 
@@ -38,5 +38,5 @@ def enroll(
     """
     add_jobs(connection, tables, chunks)
     for share in shares:
-        if share.count or share.starts:
-            admit(connection, tables, share.batch_id, count=share.count, starts=share.starts)
+        if share.jobs or share.starts:
+            admit(connection, tables, share.batch_id, count=share.jobs, starts=share.starts)

@@ -112,9 +112,7 @@ def _tell_parent(
     return batch.parent_id
 
 
-def _fate(
-    connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool
-) -> BatchState | None:
+def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool) -> BatchState | None:
     if not batch.is_undecided:
         return None
     if _exceeds_tolerance(connection, tables, batch):
@@ -125,9 +123,7 @@ def _fate(
 def _is_too_much(database: Database, batch_id: str) -> bool:
     with database.reading() as connection:
         batch = batches.standing(connection, database.tables, batch_id)
-        return (
-            batch is not None and batch.is_undecided and _exceeds_tolerance(connection, database.tables, batch)
-        )
+        return batch is not None and batch.is_undecided and _exceeds_tolerance(connection, database.tables, batch)
 
 
 def _exceeds_tolerance(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:

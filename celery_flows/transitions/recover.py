@@ -48,7 +48,9 @@ def recover_batches(database: Database) -> tuple[list[str], list[ReadyJob]]:
     Returns:
         The batches concerned, and their callbacks that became ready.
     """
-    stranded, ready = _repair(database, batches.stranded, lambda batch_id: advance(database, batch_id, went_wrong=True))
+    stranded, ready = _repair(
+        database, batches.stranded, lambda batch_id: advance(database, batch_id, went_wrong=True)
+    )
     unreported, more = _repair(database, batches.unreported, lambda batch_id: report(database, batch_id))
     return [*stranded, *unreported], [*ready, *more]
 
