@@ -60,11 +60,12 @@ class NoFlows(FlowsError):
 
 
 class DriverMissing(FlowsError):
-    """The database's driver {driver!r} is not installed. Install it with
-    `pip install "celery-flows[{extra}]"`."""
+    """The database's driver can't be loaded: {problem}. Install it, or `pip install "celery-flows[{extra}]"`
+    and write the database URL as {backend}://..."""
 
-    driver: str
+    problem: str
     extra: str
+    backend: str
 
 
 class SchemaMissing(FlowsError):

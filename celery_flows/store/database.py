@@ -97,8 +97,8 @@ class Database:
         options["paramstyle"] = "named" if self.dialect == "sqlite" else "pyformat"
         try:
             engine = create_engine(self.url, **options)
-        except ModuleNotFoundError as error:
-            raise driver_missing(self.url, error.name) from error
+        except ImportError as error:
+            raise driver_missing(self.url, error) from error
         event.listen(engine, "connect", _CONNECT[self.dialect])
         begin = _BEGIN[self.dialect]
 

@@ -61,6 +61,7 @@ def _problem(url: URL, *, is_async: bool) -> str | None:
     return None
 
 
-def driver_missing(url: URL, module: str | None) -> DriverMissing:
-    """The error for a driver that is not installed, saying what to install."""
-    return DriverMissing(driver=module, extra=_EXTRAS.get(url.get_backend_name(), "postgres"))
+def driver_missing(url: URL, error: ImportError) -> DriverMissing:
+    """The error for a driver that is not installed, or lacks its own library, saying what to install."""
+    backend, problem = url.get_backend_name(), str(error).splitlines()[0].rstrip(".")
+    return DriverMissing(problem=problem, extra=_EXTRAS.get(backend, backend), backend=backend)
