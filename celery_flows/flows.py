@@ -88,4 +88,4 @@ def install(app: Celery) -> Runtime:
 
 
 # Here, as a job's batch is a noun of the layer above the task's.
-FlowsTask.job = property(lambda task: current_job(), doc=current_job.__doc__)
+FlowsTask.job = property(lambda _task: current_job(), doc=current_job.__doc__)
