@@ -42,7 +42,7 @@ docs: $(TOOLS)/.installed ## build the documentation into docs/_build/html
 	$(TOX) -e docs
 
 bench: $(TOOLS)/.installed ## run a benchmark: make bench CASE=<name of a file in benchmarks/>
-	@test -n "$(CASE)" || { echo "CASE is one of:"; ls benchmarks/*.py | xargs -n1 basename | sed 's/\.py$$//; s/^/  /'; exit 2; }
+	@test -n "$(CASE)" || { echo "CASE is one of: $(basename $(notdir $(wildcard benchmarks/*.py)))"; exit 2; }
 	$(TOX) -e bench -- $(CASE).py
 
 format: $(TOOLS)/.installed ## let ruff mend and format the code
