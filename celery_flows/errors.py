@@ -106,6 +106,20 @@ class BatchFinished(FlowsError):
     state: str
 
 
+class BatchCancelled(FlowsError):
+    """Batch {batch_id} is cancelled, so nothing can be added to it."""
+
+    batch_id: str
+
+
+class BatchUnfinished(FlowsError):
+    """Batch {batch_id} is {state} and has jobs left to run, so it can't be retried yet. Wait until it is
+    finished (batch.wait()), or cancel what is left (batch.cancel())."""
+
+    batch_id: str
+    state: str
+
+
 class UnknownEvent(FlowsError):
     """There is no event {event!r}. Events are "complete" (or "success"), "failure" and "settled"."""
 
@@ -171,6 +185,15 @@ class EnrolmentAbandoned(FlowsError):
 
     batch_id: str
     problem: str
+
+
+class WorkerLost(FlowsError):
+    """The worker that ran job {job_id} is gone ({reason}); that was loss number {losses}. Whether it had any
+    effect is not known. To run lost jobs again set on_loss="retry", for jobs that bear it."""
+
+    job_id: str
+    losses: int
+    reason: str
 
 
 class WaitTimeout(FlowsError, TimeoutError):

@@ -24,6 +24,7 @@ class BatchRecord:
     context: Any
     tags: list[str]
     tolerate: str
+    on_loss: str | None
     round: int
     parent_id: str | None
     created_at: datetime

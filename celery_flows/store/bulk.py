@@ -32,7 +32,7 @@ class NewJob(NamedTuple):
 
 _COLUMNS: Final = (
     *NewJob._fields,
-    *("state", "round", "delivery", "attempt", "wrong", "enrolled_at", "publishing_since"),
+    *("state", "round", "delivery", "attempt", "losses", "wrong", "enrolled_at", "publishing_since"),
 )
 
 
@@ -65,7 +65,7 @@ def _row(job: NewJob, now: Any) -> tuple[Any, ...]:
     is_task = job.kind == Kind.TASK
     state = JobState.READY if is_task else JobState.WAITING
     expires_at = None if job.expires_at is None else datetime.fromisoformat(job.expires_at)
-    fixed = (str(state), 1, 1 if is_task else 0, 0, 0, now, now if is_task else None)
+    fixed = (str(state), 1, 1 if is_task else 0, 0, 0, 0, now, now if is_task else None)
     return (*job._replace(expires_at=expires_at), *fixed)  # type: ignore[arg-type] # from here on a row's value
 
 

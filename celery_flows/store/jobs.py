@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BindParameter,
     Connection,
+    Float,
     Select,
     Update,
     bindparam,
@@ -24,7 +26,7 @@ from sqlalchemy.sql import ClauseElement
 from celery_flows.states import CLAIMABLE, WRONG, JobState, Kind
 from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
-from celery_flows.store.types import seconds_ago, utcnow
+from celery_flows.store.types import KEY, seconds_ago, utcnow
 
 
 class ReadyJob(NamedTuple):
@@ -46,20 +48,29 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
     """Take a delivered job: `:at_id` from a claimable state to running, attempt + 1, under `:at_token`.
 
     The same delivery may ask again: a claim whose answer was lost succeeds with the same attempt.
+    A worker whose lease has run out takes nothing: others may have given up what it runs.
     """
-    jobs = tables.jobs
+    jobs, workers = tables.jobs, tables.workers
+    worker_id: BindParameter[Any] = bindparam("at_worker", type_=KEY)
+    lives = exists().where(
+        workers.c.id == worker_id, workers.c.heartbeat_at > seconds_ago(bindparam("at_lease", type_=Float()))
+    )
     again = jobs.c.state == word(JobState.RUNNING)
     attempt = jobs.c.attempt + case((again, literal_column("0")), else_=literal_column("1"))
     statement = (
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.delivery == bindparam("at_delivery"))
         .where(or_(one_of(jobs.c.state, CLAIMABLE), again & (jobs.c.token == bindparam("at_token"))))
+        .where(or_(worker_id.is_(None), lives))
     )
     values = [
         # Before the state: MySQL assigns from left to right and would see the new one.
         (jobs.c.attempt, func.last_insert_id(attempt) if dialect == "mysql" else attempt),
         (jobs.c.state, word(JobState.RUNNING)),
         (jobs.c.token, bindparam("at_token")),
+        (jobs.c.worker_id, worker_id),
+        (jobs.c.is_late, bindparam("to_late")),
+        (jobs.c.on_loss, bindparam("to_on_loss")),
         (jobs.c.publishing_since, None),
         (jobs.c.started_at, utcnow()),
     ]
@@ -74,7 +85,7 @@ def complete(tables: Tables, dialect: str) -> ClauseElement:
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
         .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=word(JobState.COMPLETE), ended_at=utcnow())
+        .values(state=word(JobState.COMPLETE), worker_id=None, ended_at=utcnow())
     )
 
 
@@ -99,7 +110,7 @@ def requeue(tables: Tables, dialect: str) -> ClauseElement:
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
         .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=bindparam("to_state"), token=None)
+        .values(state=bindparam("to_state"), token=None, worker_id=None)
     )
 
 
@@ -114,6 +125,7 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
             state=word(JobState.RETRYING),
             delivery=jobs.c.delivery + literal_column("1"),
             token=None,
+            worker_id=None,
             publishing_since=utcnow(),
             task=bindparam("to_task"),
             args=bindparam("to_args"),
@@ -130,7 +142,12 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
         .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=word(JobState.RETRYING), delivery=jobs.c.delivery + literal_column("1"), token=None)
+        .values(
+            state=word(JobState.RETRYING),
+            delivery=jobs.c.delivery + literal_column("1"),
+            token=None,
+            worker_id=None,
+        )
     )
 
 
@@ -164,6 +181,7 @@ def _end(tables: Tables, job: Ending) -> Update:
         wrong=int(job.state in WRONG),
         error_class=job.error_class,
         error_message=job.error_message,
+        worker_id=None,
         publishing_since=None,
         ended_at=utcnow(),
     )
@@ -206,6 +224,13 @@ def mark_wrong(connection: Connection, tables: Tables, job_id: str) -> bool:
 def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     """Read one job, or None."""
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
+
+
+def is_claimable(connection: Connection, tables: Tables, job_id: str, delivery: int) -> bool:
+    """Whether a delivery may claim a job, as far as the job goes."""
+    jobs = tables.jobs
+    statement = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.delivery == delivery)
+    return connection.execute(statement.where(one_of(jobs.c.state, CLAIMABLE))).first() is not None
 
 
 def is_unfinished(connection: Connection, tables: Tables, batch_id: str) -> bool:
@@ -258,7 +283,7 @@ def skip_callbacks(connection: Connection, tables: Tables, batch_id: str) -> Non
 
 def add_one(connection: Connection, tables: Tables, **values: Any) -> None:
     """Write one job row that has no message to publish yet."""
-    blank: dict[str, Any] = {"task": "", "round": 1, "delivery": 0, "attempt": 0, "wrong": 0}
+    blank: dict[str, Any] = {"task": "", "round": 1, "delivery": 0, "attempt": 0, "losses": 0, "wrong": 0}
     connection.execute(insert(tables.jobs).values(blank | {"enrolled_at": utcnow()} | values))
 
 

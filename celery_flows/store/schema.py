@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, String, column, func, inspect, select, table
+from sqlalchemy import Connection, column, func, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
 from celery_flows.errors import SchemaMissing, SchemaOutdated, UnknownRevision
@@ -36,7 +36,7 @@ def current(database: Database) -> str | None:
     """The revision that a database is at, or None where there are no tables."""
     try:
         with database.reading() as connection:
-            return connection.scalar(_read_version(_names(database)))
+            return _found(connection, _names(database))
     except DBAPIError as error:
         if is_missing_table(error):
             return None
@@ -146,7 +146,7 @@ def _take_turn(connection: Connection, names: Names) -> None:
 def _is_newer(connection: Connection, names: Names) -> bool:
     if not inspect(connection).has_table(names.version, schema=names.schema):
         return False
-    found = connection.scalar(_read_version(names)) or ""
+    found = _found(connection, names) or ""
     return found.isdigit() and int(found) > int(HEAD)
 
 
@@ -167,9 +167,10 @@ def _run(command_name: str, revision: str, names: Names, **attributes: Any) -> s
     return written.getvalue()
 
 
-def _read_version(names: Names) -> Select[tuple[str]]:
-    version = table(names.version, column("version_num", String()), schema=names.schema)
-    return select(version.c.version_num)
+def _found(connection: Connection, names: Names) -> str | None:
+    version = table(names.version, column("version_num"), schema=names.schema)
+    found: str | None = connection.scalar(select(version.c.version_num))
+    return found
 
 
 def _names(database: Database) -> Names:

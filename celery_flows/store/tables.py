@@ -62,6 +62,8 @@ def _batches(metadata: MetaData) -> Table:
         Column("context", LONG_TEXT),
         Column("tags", LONG_TEXT),
         Column("tolerate", String(16), nullable=False),
+        # What becomes of its lost jobs, "fail" or "retry"; NULL: as the settings say.
+        Column("on_loss", String(8)),
         Column("round", Integer, nullable=False),
         Column("parent_id", KEY),
         Column("created_at", UtcDateTime, nullable=False),
@@ -100,6 +102,13 @@ def _jobs(metadata: MetaData) -> Table:
         Column("attempt", Integer, nullable=False),
         # Which delivery holds the claim.
         Column("token", String(64)),
+        # Under which worker process's lease it runs.
+        Column("worker_id", KEY),
+        # Whether its message is acknowledged only after it ran, and what its task says of losses.
+        Column("is_late", SmallInteger),
+        Column("on_loss", String(8)),
+        # How often its worker died.
+        Column("losses", SmallInteger, nullable=False),
         # Whether it has been counted against the tolerance.
         Column("wrong", SmallInteger, nullable=False),
         Column("error_class", String(255)),
@@ -115,7 +124,7 @@ def _jobs(metadata: MetaData) -> Table:
         Index(f"{name}_announces", "announces_id"),
         **_OPTIONS,
     )
-    for column in (jobs.c.publishing_since, jobs.c.expires_at):
+    for column in (jobs.c.publishing_since, jobs.c.expires_at, jobs.c.worker_id):
         is_set = column.is_not(None)
         Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
     return jobs
@@ -135,7 +144,7 @@ def _tallies(metadata: MetaData) -> Table:
 
 
 def _workers(metadata: MetaData) -> Table:
-    """Who does upkeep: today the sweep's turn, a row with the id "sweep"."""
+    """A lease per worker process; the row with the id "sweep" says whose turn the last sweep was."""
     return Table(
         _name(metadata, "workers"),
         metadata,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from celery_flows.store.tables import Tables
@@ -40,3 +40,15 @@ def read(connection: Connection, tables: Tables, batch_id: str) -> tuple[int, in
     )
     total, wrong = connection.execute(sums).one()
     return int(total), int(wrong)
+
+
+def add_if_kept(connection: Connection, tables: Tables, batch_id: str, *, wrong: int) -> None:
+    """Correct the tallies of a batch that has some; a batch that tolerates nothing has none."""
+    if read(connection, tables, batch_id) != (0, 0):
+        add(connection, tables, batch_id, wrong=wrong)
+
+
+def forget_wrong(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Begin again to count what goes wrong."""
+    tallies = tables.tallies
+    connection.execute(update(tallies).where(tallies.c.batch_id == batch_id).values(wrong=0))

@@ -65,3 +65,13 @@ def driver_missing(url: URL, error: ImportError) -> DriverMissing:
     """The error for a driver that is not installed, or lacks its own library, saying what to install."""
     backend, problem = url.get_backend_name(), str(error).splitlines()[0].rstrip(".")
     return DriverMissing(problem=problem, extra=_EXTRAS.get(backend, backend), backend=backend)
+
+
+def masked(url: str | URL) -> str:
+    """A URL as it may be shown: without the password, and without the query, which may hold one."""
+    return read_url(url).set(query={}).render_as_string(hide_password=True)
+
+
+def dialect_of(url: str | URL) -> str:
+    """Which database a URL is of: "postgresql", "mysql", "mariadb" or "sqlite"."""
+    return read_url(url).get_backend_name()

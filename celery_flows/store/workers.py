@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
-_SWEEP: Final = "sweep"
+#: The id of the row that is not a worker, but the turn at the sweep.
+SWEEP: Final = "sweep"
 
 
 def take_sweep_turn(connection: Connection, tables: Tables, interval: float) -> bool:
@@ -23,14 +24,14 @@ def take_sweep_turn(connection: Connection, tables: Tables, interval: float) -> 
     """
     workers = tables.workers
     me: dict[str, Any] = {"hostname": socket.gethostname()[:255], "pid": os.getpid(), "heartbeat_at": utcnow()}
-    due = (workers.c.id == _SWEEP) & (workers.c.heartbeat_at <= seconds_ago(interval))
+    due = (workers.c.id == SWEEP) & (workers.c.heartbeat_at <= seconds_ago(interval))
     if connection.execute(update(workers).where(due).values(me)).rowcount == 1:
         return True
-    if connection.execute(select(workers.c.id).where(workers.c.id == _SWEEP)).first() is not None:
+    if connection.execute(select(workers.c.id).where(workers.c.id == SWEEP)).first() is not None:
         return False
     try:
         with connection.begin_nested():
-            connection.execute(insert(workers).values(id=_SWEEP, started_at=utcnow(), **me))
+            connection.execute(insert(workers).values(id=SWEEP, started_at=utcnow(), **me))
     except IntegrityError:
         return False
     return True

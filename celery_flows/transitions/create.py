@@ -21,6 +21,7 @@ class NewBatch(NamedTuple):
     tags: str
     tolerate: str
     parent_id: str | None
+    on_loss: str | None = None
 
 
 def create(connection: Connection, tables: Tables, batch: NewBatch) -> None:

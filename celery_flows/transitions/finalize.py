@@ -84,11 +84,11 @@ def report(database: Database, batch_id: str) -> list[ReadyJob]:
     return advance(database, parent_id) if parent_id is not None else []
 
 
-def count_wrong(connection: Connection, tables: Tables, batch_id: str) -> None:
-    """Add one to what went wrong, where a batch tolerates something; else the rows themselves say it."""
+def count_wrong(connection: Connection, tables: Tables, batch_id: str, *, by: int = 1) -> None:
+    """Add to what went wrong, where a batch tolerates something; else the rows themselves say it."""
     batch = batches.standing(connection, tables, batch_id)
     if batch is not None and not Tolerance.parse(batch.tolerate).is_none:
-        tallies.add(connection, tables, batch_id, wrong=1)
+        tallies.add(connection, tables, batch_id, wrong=by)
 
 
 def _report(connection: Connection, tables: Tables, batch_id: str) -> str | None:

@@ -39,6 +39,7 @@ def make_batches() -> None:
         sa.Column("context", LONG_TEXT),
         sa.Column("tags", LONG_TEXT),
         sa.Column("tolerate", sa.String(16), nullable=False),
+        sa.Column("on_loss", sa.String(8)),
         sa.Column("round", sa.Integer, nullable=False),
         sa.Column("parent_id", KEY),
         sa.Column("created_at", MOMENT, nullable=False),
@@ -69,6 +70,10 @@ def make_jobs() -> None:
         sa.Column("delivery", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("token", sa.String(64)),
+        sa.Column("worker_id", KEY),
+        sa.Column("is_late", sa.SmallInteger),
+        sa.Column("on_loss", sa.String(8)),
+        sa.Column("losses", sa.SmallInteger, nullable=False),
         sa.Column("wrong", sa.SmallInteger, nullable=False),
         sa.Column("error_class", sa.String(255)),
         sa.Column("error_message", LONG_TEXT),
@@ -80,8 +85,8 @@ def make_jobs() -> None:
     )
     make_index("jobs", "outcome", ["batch_id", "outcome", "id"])
     make_index("jobs", "announces", ["announces_id"])
-    for moment in ("publishing_since", "expires_at"):
-        make_index("jobs", moment, [moment], where=f"{moment} IS NOT NULL")
+    for column in ("publishing_since", "expires_at", "worker_id"):
+        make_index("jobs", column, [column], where=f"{column} IS NOT NULL")
 
 
 def make_tallies() -> None:

@@ -1,0 +1,108 @@
+"""What is said to the database about the leases of worker processes, by its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from celery_flows.states import JobState
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import seconds_ago, utcnow
+from celery_flows.store.workers import SWEEP
+
+
+class Held(NamedTuple):
+    """A running job and the claim on it."""
+
+    id: str
+    token: str
+
+
+def renew(connection: Connection, tables: Tables, worker_id: str, hostname: str, pid: int) -> None:
+    """Say that a worker process lives; the first time, and after it was given up, write its row."""
+    workers = tables.workers
+    statement = update(workers).where(workers.c.id == worker_id).values(heartbeat_at=utcnow())
+    if connection.execute(statement).rowcount == 0:
+        connection.execute(
+            insert(workers).values(
+                id=worker_id, hostname=hostname, pid=pid, started_at=utcnow(), heartbeat_at=utcnow()
+            )
+        )
+
+
+def note_pause(connection: Connection, tables: Tables, lease: float) -> bool:
+    """Notice that nobody has renewed anything for a lease's time: the database was away, or every worker was.
+
+    From now on nothing expires until a lease's time has passed. To be asked before one's own renewal.
+    """
+    workers = tables.workers
+    is_worker = workers.c.id != SWEEP
+    alive = select(workers.c.id).where(is_worker, workers.c.heartbeat_at > seconds_ago(lease)).limit(1)
+    if connection.execute(alive).first() is not None:
+        return False
+    statement = update(workers).where(workers.c.id == SWEEP)
+    connection.execute(statement.values(started_at=utcnow()))
+    return True
+
+
+def is_calm(connection: Connection, tables: Tables, lease: float) -> bool:
+    """Whether heartbeats have been recorded for a lease's time without a pause, so that silence means death."""
+    workers = tables.workers
+    calm = select(workers.c.id).where(workers.c.id == SWEEP, workers.c.started_at <= seconds_ago(lease))
+    return connection.execute(calm).first() is not None
+
+
+def silent(connection: Connection, tables: Tables, lease: float) -> list[str]:
+    """Workers whose lease has run out, and ids under which jobs run that have no lease at all."""
+    workers, jobs = tables.workers, tables.jobs
+    expired = select(workers.c.id).where(workers.c.id != SWEEP, workers.c.heartbeat_at <= seconds_ago(lease))
+    unknown = (
+        select(jobs.c.worker_id)
+        .where(jobs.c.worker_id.is_not(None), ~exists().where(workers.c.id == jobs.c.worker_id))
+        .distinct()
+    )
+    return sorted({*connection.scalars(expired), *connection.scalars(unknown)})
+
+
+def held_by(
+    connection: Connection, tables: Tables, worker_id: str, after: str = "", limit: int = 1000
+) -> list[Held]:
+    """The jobs that run under a worker's lease, from behind an id on."""
+    jobs = tables.jobs
+    statement = (
+        select(jobs.c.id, jobs.c.token)
+        .where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING, jobs.c.id > after)
+        .order_by(jobs.c.id)
+        .limit(limit)
+    )
+    return [Held(*row) for row in connection.execute(statement)]
+
+
+def end(connection: Connection, tables: Tables, worker_id: str) -> bool:
+    """Forget a worker under whose lease no job runs any more."""
+    workers, jobs = tables.workers, tables.jobs
+    runs = exists().where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING)
+    return connection.execute(delete(workers).where(workers.c.id == worker_id, ~runs)).rowcount == 1
+
+
+def hold(connection: Connection, tables: Tables, worker_id: str, lease: float | None) -> bool:
+    """Lock a worker's row; say whether its lease has run out, or, without `lease`, whether it is there."""
+    workers = tables.workers
+    statement = select(workers.c.id).where(workers.c.id == worker_id)
+    if lease is not None:
+        statement = statement.where(workers.c.heartbeat_at <= seconds_ago(lease))
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
+def every(connection: Connection, tables: Tables) -> Sequence[Any]:
+    """All workers, with the seconds since each was heard."""
+    workers, jobs = tables.workers, tables.jobs
+    runs = (
+        select(func.count(jobs.c.id))
+        .where(jobs.c.worker_id == workers.c.id, jobs.c.state == JobState.RUNNING)
+        .scalar_subquery()
+    )
+    statement = select(workers, utcnow().label("now"), runs.label("jobs")).where(workers.c.id != SWEEP)
+    return connection.execute(statement.order_by(workers.c.hostname, workers.c.id)).all()

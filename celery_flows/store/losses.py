@@ -1,0 +1,103 @@
+"""What is said to the database about jobs whose worker died."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select, update
+
+from celery_flows.states import JobState
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.statements import one_of
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import utcnow
+
+_GIVEN_UP = (JobState.READY, JobState.QUEUED, JobState.FAILED)
+
+
+class RunningJob(NamedTuple):
+    """What decides about a lost job."""
+
+    batch_id: str | None
+    announces_id: str | None
+    kind: str
+    losses: int
+    #: Whether its message is acknowledged only after it ran.
+    is_late: bool
+    #: What its task says, "fail" or "retry".
+    on_loss: str | None
+    #: What its batch says.
+    batch_on_loss: str | None
+
+
+def running(connection: Connection, tables: Tables, job_id: str, token: str) -> RunningJob | None:
+    """Lock a job that runs under a claim; None where that claim is over."""
+    jobs, batches = tables.jobs, tables.batches
+    columns = (jobs.c[name] for name in ("batch_id", "announces_id", "kind", "losses", "is_late", "on_loss"))
+    said = select(batches.c.on_loss).where(batches.c.id == jobs.c.batch_id).scalar_subquery()
+    statement = (
+        select(*columns, said)
+        .where(jobs.c.id == job_id, jobs.c.token == token, jobs.c.state == JobState.RUNNING)
+        .with_for_update(of=jobs)
+    )
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else RunningJob(*row)
+
+
+def run_again(connection: Connection, tables: Tables, job_id: str, losses: int) -> list[ReadyJob]:
+    """Make a lost job ready, under the next delivery number; its token stays, for a success that comes late."""
+    jobs = tables.jobs
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(
+            state=JobState.READY,
+            delivery=jobs.c.delivery + 1,
+            losses=losses,
+            worker_id=None,
+            publishing_since=utcnow(),
+        )
+    )
+    columns = (jobs.c[name] for name in ReadyJob._fields)
+    return [ReadyJob(*row) for row in connection.execute(select(*columns).where(jobs.c.id == job_id))]
+
+
+def fail(connection: Connection, tables: Tables, job_id: str, losses: int, error: str, message: str) -> None:
+    """End a lost job as failed."""
+    jobs = tables.jobs
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(
+            state=JobState.FAILED,
+            wrong=1,
+            losses=losses,
+            worker_id=None,
+            error_class=error,
+            error_message=message,
+            ended_at=utcnow(),
+        )
+    )
+
+
+def given_up(connection: Connection, tables: Tables, job_id: str, token: str) -> Any | None:
+    """Lock a job that was given up while this claim held it, and that nobody has claimed since."""
+    jobs = tables.jobs
+    statement = select(jobs.c.state, jobs.c.batch_id).where(
+        jobs.c.id == job_id, jobs.c.token == token, jobs.c.losses > 0, one_of(jobs.c.state, _GIVEN_UP)
+    )
+    return connection.execute(statement.with_for_update()).one_or_none()
+
+
+def complete(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
+    """End a job as complete that was given up too early."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.token == token, one_of(jobs.c.state, _GIVEN_UP))
+    ended = {
+        "wrong": 0,
+        "error_class": None,
+        "error_message": None,
+        "publishing_since": None,
+        "ended_at": utcnow(),
+    }
+    return connection.execute(statement.values(state=JobState.COMPLETE, **ended)).rowcount == 1

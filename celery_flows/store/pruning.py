@@ -1,0 +1,39 @@
+"""What is said to the database to forget batches."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, exists, or_, select
+
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import seconds_ago
+
+
+def prunable(connection: Connection, tables: Tables, age: float, limit: int) -> list[str]:
+    """Batches finished `age` seconds ago that nothing waits for: no callback, no parent that still stands."""
+    batches, jobs = tables.batches, tables.jobs
+    parent = batches.alias("parent")
+    callback = exists().where(jobs.c.announces_id == batches.c.id, jobs.c.outcome.is_(None))
+    is_top = or_(batches.c.parent_id.is_(None), ~exists().where(parent.c.id == batches.c.parent_id))
+    statement = (
+        select(batches.c.id)
+        .where(batches.c.settled_at <= seconds_ago(age), is_top, ~callback)
+        .order_by(batches.c.settled_at)
+        .limit(limit)
+    )
+    return list(connection.scalars(statement))
+
+
+def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: int) -> int:
+    """Delete some of a batch's jobs and callbacks; say how many."""
+    jobs = tables.jobs
+    mine = or_(jobs.c.batch_id == batch_id, jobs.c.announces_id == batch_id)
+    ids = list(connection.scalars(select(jobs.c.id).where(mine).order_by(jobs.c.id).limit(limit)))
+    if ids:
+        connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return len(ids)
+
+
+def delete_batch(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Delete a batch's own row and its tallies."""
+    connection.execute(delete(tables.tallies).where(tables.tallies.c.batch_id == batch_id))
+    connection.execute(delete(tables.batches).where(tables.batches.c.id == batch_id))

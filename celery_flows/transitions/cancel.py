@@ -1,0 +1,62 @@
+"""Cancel a batch, and the batches inside it: what has not started ends, what runs may finish."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from celery_flows.errors import BatchNotFound
+from celery_flows.states import BatchState
+from celery_flows.store import batches, cancelling
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.finalize import advance
+
+
+class Cancelled(NamedTuple):
+    """What a cancel left to do."""
+
+    #: Callbacks that became ready.
+    ready: list[ReadyJob]
+    #: Jobs that a worker was running.
+    running: list[str]
+
+
+class _Step(NamedTuple):
+    running: list[str]
+    children: list[str]
+
+
+def cancel(database: Database, batch_id: str) -> Cancelled:
+    """Cancel from the top, one transaction per batch, then finish from the bottom.
+
+    Of a batch that is finished nothing changes; one that has failed already stays failed, without the
+    jobs that had not started.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+    """
+    waiting, seen, running = deque([batch_id]), list[str](), list[str]()
+    while waiting:
+        current = waiting.popleft()
+        step = database.transact(_cancel, database.tables, current)
+        seen.append(current)
+        running += step.running
+        waiting += step.children
+    return Cancelled([job for current in reversed(seen) for job in advance(database, current)], running)
+
+
+def _cancel(connection: Connection, tables: Tables, batch_id: str) -> _Step:
+    batch = batches.standing(connection, tables, batch_id, "exclusive")
+    if batch is None:
+        raise BatchNotFound(batch_id=batch_id)
+    if batch.is_finished:
+        return _Step([], [])
+    if batch.is_undecided:
+        batches.decide(connection, tables, batch_id, BatchState.CANCELLED)
+    cancelling.end_unstarted(connection, tables, batch_id)
+    return _Step(
+        cancelling.running(connection, tables, batch_id),
+        cancelling.unfinished_children(connection, tables, batch_id),
+    )
