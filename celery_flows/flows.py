@@ -12,7 +12,7 @@ from celery_flows.messaging import capture, signals, tasks
 from celery_flows.messaging.runtime import Runtime, attached_to, describe
 from celery_flows.messaging.task import FlowsTask, front_all
 from celery_flows.messaging.worker import DecodeErrorStep, UpkeepStep
-from celery_flows.settings import PREFIX, check_name
+from celery_flows.settings import PREFIX, Settings
 
 #: What a spawned child calls with its copy of the app: only the configuration and this name get there.
 _FIXUP: Final = "celery_flows.flows:fixup"
@@ -36,9 +36,9 @@ class Flows:
         Raises:
             NotCelery: `app` is something else.
             UnknownSetting: there is no such setting.
+            InvalidSetting: a value has the wrong type or is out of range.
         """
-        for name in settings:
-            check_name(name)
+        Settings.build(settings)
         self._settings = settings
         self._runtime: Runtime | None = None
         if app is not None:
@@ -50,11 +50,11 @@ class Flows:
         Raises:
             NotCelery: `app` is something else, such as a Flask app.
             UnknownSetting: there is no such setting.
+            InvalidSetting: a value has the wrong type or is out of range.
         """
         if not isinstance(app, Celery):
             raise NotCelery(given=describe(app))
-        for name in settings:
-            check_name(name)
+        Settings.build(settings)
         for name, value in {**self._settings, **settings}.items():
             app.conf[PREFIX + name] = value
         self._runtime = install(app)

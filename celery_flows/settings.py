@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from celery_flows.errors import InvalidSetting, UnknownSetting
@@ -43,21 +43,23 @@ class Settings:
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
 
     @classmethod
-    def build(cls, values: Mapping[str, Any]) -> Settings:
+    def build(cls, values: Mapping[str, Any], keys: Mapping[str, str] | None = None) -> Settings:
         """Check values and make settings of them.
 
         Args:
             values: by name, without prefix.
+            keys: what the user wrote for each name, where that is not the name itself.
 
         Raises:
             UnknownSetting: there is no such setting.
             InvalidSetting: a value has the wrong type or is out of range.
         """
+        keys = keys or {}
         for name in values:
-            check_name(name)
+            check_name(name, keys.get(name, name))
         for one in fields(cls):
             if one.name in values:
-                _check_value(one.name, values[one.name], str(one.type), dict(one.metadata))
+                _check_value(keys.get(one.name, one.name), values[one.name], one)
         return cls(**values)
 
 
@@ -66,19 +68,22 @@ def names() -> list[str]:
     return [one.name for one in fields(Settings)]
 
 
-def check_name(name: str, prefix: str = "") -> None:
+def check_name(name: str, key: str) -> None:
     """Refuse a name that no setting has.
+
+    Args:
+        name: without prefix.
+        key: as the user wrote it, which is also how the answer is written.
 
     Raises:
         UnknownSetting: it says the nearest name, and all names.
     """
-    known = names()
-    if name in known:
+    if name in names():
         return
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise UnknownSetting(
-        name=prefix + name, nearest=prefix + nearest[0], known=", ".join(prefix + one for one in known)
-    )
+    prefix = key[: len(key) - len(name)]
+    known = [prefix + (one.upper() if key.isupper() else one) for one in names()]
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise UnknownSetting(name=key, nearest=nearest[0], known=", ".join(known))
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -90,12 +95,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_value(name: str, value: Any, annotation: str, rule: dict[str, Any]) -> None:
-    is_right = isinstance(value, _TYPES[annotation]) and not isinstance(value, bool)
-    if is_right and name == "table_prefix":
+def _check_value(key: str, value: Any, one: Field[Any]) -> None:
+    rule = dict(one.metadata)
+    is_right = isinstance(value, _TYPES[str(one.type)]) and not isinstance(value, bool)
+    if is_right and one.name == "table_prefix":
         is_right = len(value) <= 20 and (value + "x").isidentifier() and value.isascii()
     if is_right and not isinstance(value, str):
         is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
         is_right = is_right and not ("above" in rule and value <= rule["above"])
     if not is_right:
-        raise InvalidSetting(name=PREFIX + name, value=value, allowed=rule["allowed"])
+        raise InvalidSetting(name=key, value=value, allowed=rule["allowed"])

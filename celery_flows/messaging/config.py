@@ -16,33 +16,38 @@ def read_settings(conf: Any) -> Settings:
         UnknownSetting: a key has our prefix, but no setting has its name.
         InvalidSetting: a value has the wrong type or is out of range.
     """
-    values = {name: conf[PREFIX + name] for name in sorted(set(_given(conf)))}
+    values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     if url := os.environ.get(DATABASE_URL_VARIABLE):
-        values["database_url"] = url
-    return Settings.build(values)
+        values["database_url"], keys["database_url"] = url, DATABASE_URL_VARIABLE
+    for name, key, value in _given(conf):
+        check_name(name, key)
+        if name not in values:
+            values[name], keys[name] = value, key
+    return Settings.build(values, keys)
 
 
-def _given(conf: Any) -> Iterator[str]:
+def _given(conf: Any) -> Iterator[tuple[str, str, Any]]:
+    """Our settings in each layer of the configuration, the first layer going first: name, key, value."""
     conf.finalize()
     namespace = (conf.prefix or "").rstrip("_").lower()
     for layer in conf.maps:
         for key in _keys(layer):
-            if name := _our_name(str(key), namespace):
-                yield name
+            name = _our_name(key, namespace)
+            if name is not None:
+                yield name, key, layer[key]
 
 
 def _our_name(key: str, namespace: str) -> str | None:
     lower = key.lower()
     own = lower.removeprefix(f"{namespace}_") if namespace else lower
-    if not own.startswith(PREFIX) or (namespace and own == lower and key.isupper()):
-        return None
-    name = own.removeprefix(PREFIX)
-    check_name(name, PREFIX)
-    return name
+    # In a namespace, another's capitals are not ours: Django's settings hold every app's.
+    is_ours = own.startswith(PREFIX) and not (namespace and own == lower and key.isupper())
+    return own.removeprefix(PREFIX) if is_ours else None
 
 
 def _keys(layer: Any) -> list[str]:
     if isinstance(layer, Mapping):
-        return list(layer)
+        return [key for key in layer if isinstance(key, str)]
     # Celery wraps a configuration object, such as Django's settings, so that it reads like a mapping.
     return [key for key in dir(getattr(layer, "obj", layer)) if not key.startswith("_")]
