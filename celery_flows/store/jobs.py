@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
+from celery_flows.codec import safe_text
 from celery_flows.states import CLAIMABLE, WRONG, JobState, Kind
 from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
@@ -179,8 +180,8 @@ def _end(tables: Tables, job: Ending) -> Update:
     return statement.values(
         state=job.state,
         wrong=int(job.state in WRONG),
-        error_class=job.error_class,
-        error_message=job.error_message,
+        error_class=None if job.error_class is None else safe_text(job.error_class, 255),
+        error_message=None if job.error_message is None else safe_text(job.error_message),
         worker_id=None,
         publishing_since=None,
         ended_at=utcnow(),

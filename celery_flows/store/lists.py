@@ -39,8 +39,8 @@ def batches(
     if since is not None:
         statement = statement.where(columns.created_at >= since)
     if tag is not None:
-        # Tags are a JSON list: the quotes mark where one begins and ends.
-        statement = statement.where(columns.tags.contains(json.dumps(tag), autoescape=True))
+        # Tags are a JSON list: the quotes mark where one begins and ends. Not LIKE, which on SQLite ignores case.
+        statement = statement.where(func.replace(columns.tags, json.dumps(tag), "") != columns.tags)
     return connection.execute(statement).all()
 
 

@@ -20,7 +20,10 @@ _ENDS = ", ".join(f"'{state}'" for state in TERMINAL)
 #: Claiming and publishing leave it alone, so that they touch no index on PostgreSQL.
 OUTCOME = f"CASE WHEN state IN ({_ENDS}) THEN state END"
 
-_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+_INNODB = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+
+# To SQLAlchemy a mysql:// and a mariadb:// URL are different databases, whichever server is behind them.
+_OPTIONS: dict[str, Any] = {f"{name}_{key}": _INNODB[key] for name in ("mysql", "mariadb") for key in _INNODB}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import DateTime, Dialect, String, Text
 from sqlalchemy.dialects import mysql
@@ -11,8 +11,24 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-#: Ids and keys: compared byte by byte (MySQL tables say so for themselves).
-KEY = String(255).with_variant(String(255, collation="C"), "postgresql")
+
+class Key(TypeDecorator[str]):
+    """An id or key, compared byte by byte: case and trailing spaces differ."""
+
+    impl = String(255)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        # utf8mb4_bin ignores trailing spaces, and MySQL and MariaDB have no collation in common that does not.
+        is_mariadb = getattr(dialect, "is_mariadb", False)
+        collation = _EXACT.get("mariadb" if is_mariadb else dialect.name)
+        return dialect.type_descriptor(String(255, collation=collation))
+
+
+_EXACT: Final = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
+
+#: Ids and keys.
+KEY = Key()
 
 #: Text without a limit that matters: MySQL's TEXT ends at 64 KiB.
 LONG_TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")

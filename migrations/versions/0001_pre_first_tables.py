@@ -13,9 +13,13 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-KEY = sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 MOMENT = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
+INNODB = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+
+# Compared byte by byte, trailing spaces included.
+KEY_COLLATIONS = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
 
 OUTCOME = "CASE WHEN state IN ('complete', 'failed', 'cancelled', 'skipped') THEN state END"
 
@@ -32,7 +36,7 @@ def make_batches() -> None:
     """A row per batch."""
     make_table(
         "batches",
-        sa.Column("id", KEY, nullable=False),
+        sa.Column("id", id_type(), nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("description", LONG_TEXT),
@@ -41,7 +45,7 @@ def make_batches() -> None:
         sa.Column("tolerate", sa.String(16), nullable=False),
         sa.Column("on_loss", sa.String(8)),
         sa.Column("round", sa.Integer, nullable=False),
-        sa.Column("parent_id", KEY),
+        sa.Column("parent_id", id_type()),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("started_at", MOMENT),
         sa.Column("completed_at", MOMENT),
@@ -55,9 +59,9 @@ def make_jobs() -> None:
     """A row per job, callback, child batch and open streaming block."""
     make_table(
         "jobs",
-        sa.Column("id", KEY, nullable=False),
-        sa.Column("batch_id", KEY),
-        sa.Column("announces_id", KEY),
+        sa.Column("id", id_type(), nullable=False),
+        sa.Column("batch_id", id_type()),
+        sa.Column("announces_id", id_type()),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("event", sa.String(16)),
         sa.Column("round", sa.Integer, nullable=False),
@@ -70,7 +74,7 @@ def make_jobs() -> None:
         sa.Column("delivery", sa.Integer, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("token", sa.String(64)),
-        sa.Column("worker_id", KEY),
+        sa.Column("worker_id", id_type()),
         sa.Column("is_late", sa.SmallInteger),
         sa.Column("on_loss", sa.String(8)),
         sa.Column("losses", sa.SmallInteger, nullable=False),
@@ -93,7 +97,7 @@ def make_tallies() -> None:
     """Counts of batches that tolerate something, spread over slots."""
     make_table(
         "tallies",
-        sa.Column("batch_id", KEY, nullable=False),
+        sa.Column("batch_id", id_type(), nullable=False),
         sa.Column("slot", sa.SmallInteger, nullable=False, autoincrement=False),
         sa.Column("total", sa.Integer, nullable=False),
         sa.Column("wrong", sa.Integer, nullable=False),
@@ -105,7 +109,7 @@ def make_workers() -> None:
     """Who does upkeep."""
     make_table(
         "workers",
-        sa.Column("id", KEY, nullable=False),
+        sa.Column("id", id_type(), nullable=False),
         sa.Column("hostname", sa.String(255), nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("started_at", MOMENT, nullable=False),
@@ -113,18 +117,23 @@ def make_workers() -> None:
     )
 
 
+def id_type() -> sa.String:
+    """The type of an id."""
+    dialect = op.get_context().dialect
+    server = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+    return sa.String(255, collation=KEY_COLLATIONS.get(server))
+
+
 def make_table(noun: str, *columns: sa.Column[object], key: list[str] | None = None) -> None:
     """Make a table with a named primary key."""
-    name = names().table(noun)
-    primary_key = sa.PrimaryKeyConstraint(*(key or ["id"]), name=f"{name}_pkey")
+    table = names().table(noun)
+    primary_key = sa.PrimaryKeyConstraint(*(key or ["id"]), name=f"{table}_pkey")
     op.create_table(
-        name,
+        table,
         *columns,
         primary_key,
         schema=names().schema,
-        mysql_engine="InnoDB",
-        mysql_charset="utf8mb4",
-        mysql_collate="utf8mb4_bin",
+        **{f"{name}_{option}": INNODB[option] for name in ("mysql", "mariadb") for option in INNODB},
     )
 
 

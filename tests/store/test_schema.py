@@ -276,7 +276,7 @@ def test_written_sql_makes_the_same_tables(new_database_url: NewUrl, database_ki
     with opened(new_database_url()) as by_hand, opened(new_database_url()) as migrated:
         schema.upgrade(migrated)
         with by_hand.reading() as connection:
-            for statement in schema.sql(by_hand.dialect).split(";"):
+            for statement in schema.sql(database_kind).split(";"):
                 if statement.strip():
                     connection.exec_driver_sql(statement.replace("%", "%%"))
         schema.check(by_hand)
