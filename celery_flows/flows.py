@@ -7,10 +7,10 @@ from typing import Any, Final
 from celery import Celery
 
 from celery_flows.errors import NotCelery
-from celery_flows.job import current_job
+from celery_flows.job import Job, current_job
 from celery_flows.messaging import capture, signals, tasks
 from celery_flows.messaging.runtime import Runtime, attached_to, describe
-from celery_flows.messaging.task import FlowsTask, front_all
+from celery_flows.messaging.task import FlowsAttributes, front_all
 from celery_flows.messaging.worker import DecodeErrorStep, UpkeepStep
 from celery_flows.settings import PREFIX, Settings
 
@@ -87,5 +87,12 @@ def install(app: Celery) -> Runtime:
     return runtime
 
 
+class _JobAttribute:
+    """`self.job` in a bound task: the job that it is, or None outside a batch. A task may set its own."""
+
+    def __get__(self, task: Any, owner: type) -> Job | None:
+        return current_job()
+
+
 # Here, as a job's batch is a noun of the layer above the task's.
-FlowsTask.job = property(lambda _task: current_job(), doc=current_job.__doc__)
+FlowsAttributes.job = _JobAttribute()  # type: ignore[attr-defined] # declared here

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from celery_flows.errors import BatchFinished, BatchNotFound, BlockMisuse, CanvasNotSupported, JoinRefused
 from celery_flows.ids import new_id
+from celery_flows.messaging import eager
 from celery_flows.messaging.call import encode_arguments, encode_options, expiry
-from celery_flows.messaging.result import EnrolledResult
+from celery_flows.messaging.context import innermost, within
+from celery_flows.messaging.result import EnrolledResult, hold
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
 from celery_flows.states import BatchState, JobState, Kind
@@ -23,9 +24,7 @@ from celery_flows.transitions.enroll import NewJob, Share, enroll
 from celery_flows.transitions.finalize import advance
 from celery_flows.transitions.stream import abandon_stream, close_stream, open_stream
 
-_innermost: ContextVar[Block | None] = ContextVar("celery_flows_block", default=None)
-
-#: How a block's end is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
+#: How something is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
 Defer = Callable[[Callable[[], None]], None]
 
 
@@ -37,14 +36,20 @@ class Block:
         self.batch_id = batch_id
         self.connection = connection
         self.is_open = True
-        self.defer: Defer | None = None
+        #: The block around this one, whatever its batch.
+        self.around: Block | None = open_block()
         self._starts = starts
         self._thread = threading.get_ident()
         self._spool = Spool(runtime.settings.chunk_size)
         self._count = 0
-        # Child batches made in this block, and the blocks of theirs that ended in it.
+        self._is_published = False
+        # Child batches made in this block, blocks that ended in it, and the block that it ended in.
         self._children: set[str] = set()
-        self._shares: list[Share] = []
+        self._absorbed: list[Block] = []
+        self._carrier: Block | None = None
+        # What its end is put off with, and whether a call made now is.
+        self._defer: Defer | None = None
+        self._is_deferring = False
 
     @property
     def takes_calls(self) -> bool:
@@ -61,36 +66,75 @@ class Block:
         for shape in ("chain", "chord"):
             if options.get(shape):
                 raise CanvasNotSupported(shape=shape, task=task)
-        options = {**self._lineage(), **options}
+        options = self._lineage(options) | {key: value for key, value in options.items() if value is not None}
         job_id = options.pop("task_id", None) or new_id()
         expires_at = options["expires"] = expiry(options)
         encoded = (*encode_arguments(task, args, kwargs), encode_options(task, options))
-        self._add(NewJob(job_id, self.batch_id, Kind.TASK, task, *encoded, expires_at))
-        return EnrolledResult.held(job_id, self.runtime.app, lambda: self.is_open)
+        self._keep(NewJob(job_id, self.batch_id, Kind.TASK, task, *encoded, expires_at))
+        return hold(job_id, self.runtime.app, lambda: self.is_held)
 
     def adopt(self, child_id: str) -> None:
         """Keep a child batch made in this block: a row that stands for it is enrolled with the others."""
         self._children.add(child_id)
         self._add(NewJob(child_id, self.batch_id, Kind.BATCH, "", "[]", "{}", "{}"))
 
-    def _add(self, job: NewJob) -> None:
-        self._spool.append(job)
-        self._count += 1
+    @contextmanager
+    def deferring(self, defer: Defer) -> Iterator[None]:
+        """Let calls made inside, and the end of this block, wait for the commit that `defer` hangs on.
 
-    def _lineage(self) -> dict[str, Any]:
+        A call whose savepoint is rolled back is forgotten, as `defer` forgets what it was given.
+        """
+        self._defer, self._is_deferring = defer, True
+        try:
+            yield
+        finally:
+            self._is_deferring = False
+
+    def _keep(self, job: NewJob) -> None:
+        if self._defer is not None and self._is_deferring:
+            self._defer(lambda: self._add(job))
+        else:
+            self._add(job)
+
+    def _add(self, job: NewJob) -> None:
+        self._count += 1
+        self._writer._spool.append(job)
+
+    def _lineage(self, options: Mapping[str, Any]) -> dict[str, Any]:
         # As Celery does when it publishes, which here is later and elsewhere.
-        parent = self.runtime.app.current_worker_task
+        app = self.runtime.app
+        parent = app.current_worker_task
         if parent is None:
             return {}
-        return {"root_id": parent.request.root_id or parent.request.id, "parent_id": parent.request.id}
+        request = parent.request
+        found = {"root_id": request.root_id or request.id, "parent_id": request.id}
+        if app.conf.task_inherit_parent_priority and "priority" not in options:
+            found["priority"] = request.delivery_info.get("priority")
+        return found
 
-    def close(self, outer: Block | None) -> None:
-        """End without an error: enroll everything, or leave it to the block around that holds the child."""
+    @property
+    def _writer(self) -> Block:
+        """The block with which this one's calls are written."""
+        return self if self._carrier is None else self._carrier._writer
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the calls made here are yet to be published."""
+        return self.is_open or not self._writer._is_published
+
+    def close(self) -> None:
+        """End without an error: enroll everything, or leave it to the block around that holds the batch."""
         self.is_open = False
-        if outer is not None and outer.takes_calls and outer.holds(self.batch_id):
-            outer.absorb(self)
-        elif self.defer is not None:
-            self.defer(self.commit)
+        holder = _holder(self.around, self.batch_id)
+        if holder is not None:
+            holder.absorb(self)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Enroll everything, at the commit that a call waits for, if one does."""
+        if self._defer is not None:
+            self._defer(self.commit)
         else:
             self.commit()
 
@@ -100,20 +144,23 @@ class Block:
         self._spool.clear()
 
     def holds(self, batch_id: str) -> bool:
-        """Whether a batch was made in this block, so that its rows must be written with this block's."""
-        return batch_id in self._children
+        """Whether a batch is this block's, or was made in it: their rows must be written together."""
+        return batch_id == self.batch_id or batch_id in self._children
 
     def absorb(self, inner: Block) -> None:
-        """Take over what a child's block has collected."""
+        """Take over what a block inside has collected."""
         self._spool.extend(inner._spool)
-        self._shares += inner.shares
-        self._children |= inner._children
         inner._spool.clear()
+        inner._carrier = self
+        self._absorbed.append(inner)
+        self._children |= inner._children
+        self._defer = self._defer or inner._defer
 
     @property
     def shares(self) -> list[Share]:
         """Whose jobs these are, children first."""
-        return [*self._shares, Share(self.batch_id, self._count, self._starts)]
+        inner = [share for block in self._absorbed for share in block.shares]
+        return [*inner, Share(self.batch_id, self._count, self._starts)]
 
     def commit(self) -> None:
         """Write all rows in one transaction; publish after it is committed."""
@@ -127,6 +174,7 @@ class Block:
         self._publish(ready_jobs(self._spool))
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
+        self._is_published = True
         self.runtime.publisher.publish(ready)
         self._spool.clear()
         # A block without jobs ends its batch, as nothing else will.
@@ -155,7 +203,7 @@ class StreamingBlock(Block):
 
     def _add(self, job: NewJob) -> None:
         super()._add(job)
-        if len(self._spool) >= self.runtime.settings.chunk_size:
+        if self.is_open and len(self._spool) >= self.runtime.settings.chunk_size:
             self.flush()
 
     def flush(self) -> None:
@@ -166,12 +214,17 @@ class StreamingBlock(Block):
     def absorb(self, inner: Block) -> None:
         """Write the child's row first, then let the child's block end on its own."""
         self.flush()
-        inner.commit()
+        inner.end()
 
-    def close(self, outer: Block | None) -> None:
+    def close(self) -> None:
         """End: publish the rest and take the block's row away."""
         try:
             self.is_open = False
+            if self._commit_is_ahead():
+                raise BlockMisuse(
+                    problem="A streaming block publishes as it goes, so it can't end before the transaction "
+                    "that delay_on_commit waits for. Open the transaction inside the block."
+                )
             self.flush()
         except BaseException as error:
             self.abort(error)
@@ -184,6 +237,13 @@ class StreamingBlock(Block):
         problem = f"{type(error).__name__}: {error}"
         ready = abandon_stream(self.runtime.database, self._block_id, self.batch_id, problem)
         self.runtime.publisher.publish(ready)
+
+    def _commit_is_ahead(self) -> bool:
+        # Without a transaction around, what is deferred is done at once.
+        done: list[bool] = []
+        if self._defer is not None:
+            self._defer(lambda: done.append(True))
+        return self._defer is not None and not done
 
 
 def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
@@ -207,7 +267,7 @@ def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
 
 def open_block() -> Block | None:
     """The block to which a call made here and now belongs, or None."""
-    block = _innermost.get()
+    block: Block | None = innermost()
     return block if block is not None and block.takes_calls else None
 
 
@@ -223,25 +283,21 @@ def collecting(
         BlockMisuse: streaming can't be had here.
         JoinRefused: the joined transaction can't see the batch finish.
     """
-    outer = open_block()
-    block = _open(runtime, batch_id, outer, streaming=streaming, joined=joined)
-    token = _innermost.set(block)
-    try:
-        yield
-    except BaseException as error:
-        block.abort(error)
-        raise
-    else:
-        block.close(outer)
-    finally:
-        _innermost.reset(token)
+    eager.prepare(runtime.app)
+    block = _open(runtime, batch_id, streaming=streaming, joined=joined)
+    with within(block):
+        try:
+            yield
+        except BaseException as error:
+            block.abort(error)
+            raise
+        else:
+            block.close()
 
 
-def _open(
-    runtime: Runtime, batch_id: str, outer: Block | None, *, streaming: bool, joined: Joinable | None
-) -> Block:
-    is_held = outer is not None and outer.holds(batch_id)
-    if is_held and outer is not None and joined is None:
+def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable | None) -> Block:
+    outer = _holder(open_block(), batch_id)
+    if outer is not None and joined is None:
         joined = outer.connection
     connection = None if joined is None else connection_of(joined)
     starts = _starts(runtime, batch_id, connection)
@@ -249,14 +305,21 @@ def _open(
         return Block(runtime, batch_id, connection, starts=starts)
     if connection is not None:
         raise BlockMisuse(problem="A streaming block commits as it goes, so it can't join a transaction.")
-    if is_held and not isinstance(outer, StreamingBlock):
+    if outer is not None and not isinstance(outer, StreamingBlock):
         raise BlockMisuse(
-            problem="A child batch can't stream inside its parent's block, whose rows are not written yet. "
-            "Make the parent's block streaming too, or open the child's block after it."
+            problem="A streaming block can't stand inside the ordinary block of its batch or of its batch's "
+            "parent, whose rows are not written yet. Make that one streaming too, or open this one after it."
         )
-    if is_held and isinstance(outer, StreamingBlock):
+    if outer is not None:
         outer.flush()
     return StreamingBlock(runtime, batch_id, starts=starts)
+
+
+def _holder(block: Block | None, batch_id: str) -> Block | None:
+    """The nearest open block, from this one outwards, with which the rows of a batch must be written."""
+    while block is not None and not (block.takes_calls and block.holds(batch_id)):
+        block = block.around
+    return block
 
 
 def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> bool:

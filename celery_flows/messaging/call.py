@@ -12,7 +12,7 @@ from celery_flows.codec import decode, encode
 from celery_flows.errors import NotJson
 
 #: What a call brings for publishing at once, and nothing a later publisher needs.
-_PASSING: Final = ("producer", "publisher", "router", "result_cls", "add_to_parent")
+_PASSING: Final = ("producer", "publisher", "connection", "router", "result_cls", "add_to_parent")
 
 
 def encode_arguments(task: str, args: Any, kwargs: Any) -> tuple[str, str]:

@@ -6,6 +6,7 @@ this work: Celery swallows what its receivers raise, so a message would go out w
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -20,7 +21,7 @@ from celery_flows.transitions.retry_job import NextAttempt, retry_job
 
 def install(app: Celery) -> Runtime:
     """Put the choke point into an app, and make its runtime."""
-    publish_now = app.send_task
+    publish_now = app.__dict__.get("send_task") or partial(_celerys_own, app)
     runtime = attach(app, publish_now)
 
     def send_task(name: str, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
@@ -36,6 +37,11 @@ def install(app: Celery) -> Runtime:
 
     app.send_task = send_task
     return runtime
+
+
+def _celerys_own(app: Celery, *args: Any, **options: Any) -> Any:
+    # Looked up at each call: tracing tools put theirs on the class, often after this was installed.
+    return type(app).send_task(app, *args, **options)
 
 
 #: What `Celery.send_task` takes by position after args and kwargs.

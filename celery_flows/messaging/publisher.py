@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,9 @@ from kombu import exceptions
 from kombu.exceptions import OperationalError
 
 from celery_flows.codec import decode, safe_text
+from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options
+from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
@@ -45,11 +48,15 @@ class Publisher:
         self._settings = settings
 
     def publish(self, ready: Iterable[ReadyJob]) -> int:
-        """Publish jobs that are committed as ready, or overdue for retrying.
+        """Publish jobs that are committed as ready, or overdue for retrying. An eager app runs them here.
 
         Returns:
             How many the broker took.
         """
+        with within(None), eager.raising_at_the_end(self._app):
+            return self._publish_all(ready)
+
+    def _publish_all(self, ready: Iterable[ReadyJob]) -> int:
         started, published = time.monotonic(), 0
         for chunk in chunked(ready, self._settings.chunk_size):
             if time.monotonic() - started > self._settings.lease_timeout / 2:
@@ -63,9 +70,9 @@ class Publisher:
 
     def _publish_chunk(self, chunk: Sequence[ReadyJob], armed: list[ReadyJob]) -> int:
         """Publish one chunk; callbacks that became ready through it are added to `armed`."""
-        if self._app.conf.task_always_eager:
+        if eager.is_eager(self._app.conf):
             for job in chunk:
-                armed += self._send_or_fail(self._run_here, job)
+                armed += self._send_or_fail(partial(eager.run, self._app), job)
             return len(chunk)
         try:
             with self._app.producer_pool.acquire(block=True) as producer, _pipelined(producer):
@@ -102,20 +109,14 @@ class Publisher:
             options["task_type"] = self._app.tasks.get(job.task)
         self._send_task(
             job.task,
-            decode(job.args),
+            # As a call gives them: Celery writes them into the message as they look.
+            tuple(decode(job.args)),
             decode(job.kwargs),
             task_id=job.id,
             producer=producer,
             add_to_parent=False,
             **options,
         )
-
-    def _run_here(self, job: ReadyJob) -> None:
-        options = decode_options(job.options)
-        headers = (options.pop("headers", None) or {}) | {HEADER: Delivery.of(job).write()}
-        options.pop("task_type", None)
-        task = self._app.tasks[job.task]
-        task.apply(decode(job.args), decode(job.kwargs), task_id=job.id, headers=headers, **options)
 
 
 def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:

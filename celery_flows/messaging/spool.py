@@ -34,7 +34,7 @@ class Spool:
 
     def _write_tail(self) -> None:
         if self._file is None:
-            # Closed with the spool, whose life no block of code can frame.
+            # Closed by clear(): no block of code frames the life of a spool.
             self._file = tempfile.TemporaryFile(prefix="celery-flows-")  # noqa: SIM115
         self._file.seek(0, 2)
         self._file.write(json.dumps(self._tail).encode() + b"\n")
@@ -56,3 +56,7 @@ class Spool:
         if self._file is not None:
             self._file.close()
         self._file, self._tail, self._length = None, [], 0
+
+    def __del__(self) -> None:
+        # A block whose transaction is rolled back is never told.
+        self.clear()

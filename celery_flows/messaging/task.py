@@ -7,16 +7,18 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.registry import TaskRegistry
 
+from celery_flows.messaging import eager
 from celery_flows.messaging.block import Block, open_block
 from celery_flows.messaging.claims import held_by
 from celery_flows.messaging.gate import enter
 from celery_flows.messaging.header import Delivery, owns
 from celery_flows.messaging.replace import prepare_replacement
 from celery_flows.messaging.request import request_class
+from celery_flows.messaging.result import expect
 
 
 class FlowsTask(Task):
-    """Claims before the body runs, and sees the calls that never reach `send_task`.
+    """Claims before the body runs.
 
     Not a base to inherit from: the registry puts it in front of each task's own class, whatever that is.
     """
@@ -32,14 +34,6 @@ class FlowsTask(Task):
                 enter(self, delivery)
         super().before_start(task_id, args, kwargs)
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
-        """Publish, or keep for an open block; an eager app's calls are seen here only."""
-        block = self._block()
-        if block is None or not self.app.conf.task_always_eager:
-            return super().apply_async(args, kwargs, *more, **options)
-        options |= dict(zip(("task_id", "producer", "link", "link_error", "shadow"), more, strict=False))
-        return block.capture(self.name, args, kwargs, self._get_exec_options() | options | {"task_type": self})
-
     def on_replace(self, sig: Any) -> Any:
         """Let the job stay unfinished until what replaces it has ended."""
         claim = held_by(self.request)
@@ -47,9 +41,31 @@ class FlowsTask(Task):
             prepare_replacement(claim, sig)
         return super().on_replace(sig)
 
+    def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Run here; a job of an eager app's block has its error in its row, and leaves the others their turn."""
+        if eager.is_running(options.get("task_id")):
+            options["throw"] = False
+        return super().apply(args, kwargs, *more, **options)
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802  # Celery's name
+        """Make a result; a group makes those of its calls first, and gives them back."""
+        if self._block() is None:
+            return super().AsyncResult(task_id, **kwargs)
+        return expect(task_id, self.app, backend=self.backend, **kwargs)
+
     def _block(self) -> Block | None:
         block = open_block()
         return block if block is not None and block.runtime.app is self.app else None
+
+    @classmethod
+    def annotate(cls) -> None:
+        """Put what a user's `task_annotations` say behind what stands in front, not in its place."""
+        super().annotate()
+        own = cls.__bases__[1]
+        for name in ("before_start", "on_replace"):
+            if name in cls.__dict__:
+                setattr(own, name, cls.__dict__[name])
+                delattr(cls, name)
 
 
 class OnCommit(FlowsTask):
@@ -58,7 +74,7 @@ class OnCommit(FlowsTask):
     abstract = True
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
-        """Call after the transaction commits; in a block, the block itself waits for the commit."""
+        """Call after the transaction commits; in a block, the block's end waits for the commit too."""
         self.apply_async_on_commit(args, kwargs)
 
     def apply_async_on_commit(self, *args: Any, **kwargs: Any) -> None:
@@ -66,11 +82,15 @@ class OnCommit(FlowsTask):
         block = self._block()
         if block is None:
             super().apply_async_on_commit(*args, **kwargs)
-        else:
-            from django.db import transaction  # an optional dependency: only a Django project comes here
+            return
+        from django.db import transaction  # an optional dependency: only a Django project comes here
 
-            block.defer = transaction.on_commit
+        with block.deferring(transaction.on_commit):
             self.apply_async(*args, **kwargs)
+
+
+class FlowsAttributes:
+    """Behind each task's own class: attributes that bound tasks find, unless their class has its own."""
 
 
 class FlowsRegistry(TaskRegistry):
@@ -88,7 +108,7 @@ def front(task: Any) -> None:
         return
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
     ours = OnCommit if hasattr(own, "delay_on_commit") else FlowsTask
-    task.__class__ = type(own.__name__, (ours, own), names | {"Request": request_class(own.Request)})
+    task.__class__ = type(own.__name__, (ours, own, FlowsAttributes), names | {"Request": request_class(own.Request)})
 
 
 def front_all(app: Celery) -> None:
