@@ -1,0 +1,52 @@
+"""The command line: `celery -A project flows ...`, and `celery-flows ...` where there is no app.
+
+Celery imports this module for each of its commands: what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from celery_flows.cli.lazy import LazyGroup
+from celery_flows.settings import DATABASE_URL_VARIABLE as _URL
+
+#: Where a group leaves for its commands what they are about: a Celery app, or settings.
+APP: Final = "celery_flows.app"
+SETTINGS: Final = "celery_flows.settings"
+
+_SHARED: Final = {
+    "upgrade": "celery_flows.cli.schema:upgrade",
+    "downgrade": "celery_flows.cli.schema:downgrade",
+    "current": "celery_flows.cli.schema:current",
+    "check": "celery_flows.cli.schema:check",
+    "sql": "celery_flows.cli.schema:sql",
+    "reconcile": "celery_flows.cli.reconcile:reconcile",
+}
+
+_OWN: Final = {"demo": "celery_flows.cli.demo:demo"}
+
+_EPILOG: Final = (
+    "Exit codes: 0 done; 1 failed, or the tables are missing or out of date; 2 used wrongly; "
+    "6 the database can't be reached."
+)
+
+
+@click.group(cls=LazyGroup, commands_at=_SHARED, epilog=_EPILOG)
+@click.pass_context
+def flows(context: click.Context) -> None:
+    """Look after the tables of celery-flows, and repair what a crash left behind."""
+    # Not in `context.obj`, which Celery's own commands and errors go on using.
+    context.meta[APP] = context.obj.app
+
+
+@click.group(cls=LazyGroup, commands_at=_SHARED | _OWN, epilog=_EPILOG)
+@click.option("--database-url", envvar=_URL, show_envvar=True, help="SQLAlchemy URL of the database.")
+@click.option("--table-prefix", help="What the tables' names begin with (flows_).")
+@click.option("--schema", help="PostgreSQL's schema that holds the tables.")
+@click.version_option(package_name="celery-flows")
+@click.pass_context
+def main(context: click.Context, /, **settings: Any) -> None:
+    """Look after the tables of celery-flows without a Celery app, or watch the demo."""
+    context.meta[SETTINGS] = {name: value for name, value in settings.items() if value is not None}

@@ -1,0 +1,100 @@
+"""The demo itself: enroll, watch, and check the manifest against the files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import click
+
+from celery_flows.batch import Batch
+from celery_flows.cli.demo.files import Folder
+from celery_flows.cli.demo.show import open_show
+from celery_flows.cli.demo.stage import Stage
+from celery_flows.cli.demo.tally import Totals, add_up, measure_file
+from celery_flows.cli.demo.tasks import MANIFEST
+from celery_flows.cli.demo.watch import Watch
+from celery_flows.cli.demo.workers import LOG
+from celery_flows.cli.failures import Failure
+
+#: Seconds between two looks.
+_INTERVAL = 0.25
+
+#: Seconds without any change, after which something must be wrong.
+_PATIENCE = 120
+
+
+def play(stage: Stage, root: Folder, *, fail: bool) -> bool:
+    """Run a batch over a folder, show how it goes, and check what comes out; say whether it is right."""
+    logging.basicConfig(filename=stage.run / LOG, level=logging.INFO)
+    started = time.monotonic()
+    batches = enroll(stage, root, fail=fail)
+    click.echo(f"Enrolled {root.count:,} jobs in {len(batches):,} batches in {time.monotonic() - started:.1f} s")
+    _watch(stage, Watch(batches))
+    manifest = json.loads((stage.run / MANIFEST).read_text("ascii"))
+    return _check(stage, root, manifest, fails=int(fail))
+
+
+def enroll(stage: Stage, root: Folder, *, fail: bool) -> list[Batch]:
+    """Make a batch per folder, each the child of the one above, with a job per file.
+
+    Returns:
+        All batches, the topmost first.
+    """
+    must_fail = root.every_file[root.count // 2] if fail else None
+    batch = Batch.create(description=str(root.path), tags=[stage.run.name], app=stage.app)
+    tasks = stage.app.tasks
+    batch.on("complete", tasks["demo.tell_complete"]).on("failure", tasks["demo.tell_failure"])
+    batch.on("settled", tasks["demo.write_manifest"].s(str(stage.run)))
+    return _enroll(stage, batch, root, must_fail)
+
+
+def _enroll(stage: Stage, batch: Batch, folder: Folder, must_fail: str | None) -> list[Batch]:
+    batches, measure = [batch], stage.app.tasks["demo.measure"]
+    with batch.jobs():
+        for path in folder.files:
+            measure.delay(str(folder.path), path, str(stage.run), must_fail=path == must_fail)
+        for below in folder.folders:
+            child = Batch.create(description=below.name, tags=[stage.run.name], app=stage.app)
+            batches += _enroll(stage, child, below, must_fail)
+    return batches
+
+
+def _watch(stage: Stage, watch: Watch) -> None:
+    """Show the progress until the manifest is written."""
+    changed, seen = time.monotonic(), None
+    with open_show() as show:
+        while not (stage.run / MANIFEST).exists():
+            progress = watch.look()
+            if progress != seen:
+                show(progress)
+                changed, seen = time.monotonic(), progress
+            if not stage.workers.are_alive() or time.monotonic() - changed > _PATIENCE:
+                raise Failure(f"Nothing goes on any more; the workers' log is {stage.run / LOG}")
+            time.sleep(_INTERVAL)
+        show(watch.look())
+
+
+def _check(stage: Stage, root: Folder, manifest: dict[str, Any], fails: int) -> bool:
+    """Compare the manifest with the files, read once more here, one after the other."""
+    failed = {one["path"] for one in manifest["failed"]}
+    expected = add_up(measure_file(str(root.path), path) for path in root.every_file if path not in failed)
+    found = Totals(**{name: manifest[name] for name in expected.to_dict()})
+    click.echo(f"Manifest: {stage.run / MANIFEST}")
+    is_right = found == expected and len(failed) == fails
+    if is_right:
+        click.echo("Checked: its totals are those of the files, read once more by this process.")
+    else:
+        click.echo(f"WRONG: this process counts {expected}, and expected {fails} failed jobs.", err=True)
+    _tell_how_to_check(root, failed)
+    return is_right
+
+
+def _tell_how_to_check(root: Folder, failed: set[str]) -> None:
+    click.echo("Check it yourself (files, then lines and bytes, then sha256):")
+    for command in root.in_shell():
+        click.echo(f"  {command}")
+    if failed:
+        click.echo(f"These count {len(failed)} more than the manifest: {', '.join(map(ascii, sorted(failed)))}")

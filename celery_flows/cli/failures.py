@@ -1,0 +1,61 @@
+"""How a command fails: one line on stderr, and an exit code."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from celery_flows.cli.target import Target
+from celery_flows.errors import FlowsError
+from celery_flows.store.troubles import Trouble, trouble
+from celery_flows.store.urls import masked
+
+#: The command could not do it, or the tables are missing or out of date. (2 is click's: used wrongly.)
+FAILED: Final = 1
+
+#: The database can't be reached.
+UNREACHABLE: Final = 6
+
+
+class Failure(click.ClickException):
+    """The end of a command that failed."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class Unreachable(Failure):
+    """The end of a command that could not reach the database."""
+
+    exit_code = UNREACHABLE
+
+
+class FlowsCommand(click.Command):
+    """A command whose expected failures are one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        Raises:
+            Failure: something went wrong that can be said in one line.
+        """
+        try:
+            return super().invoke(ctx)
+        except FlowsError as error:
+            raise Failure(str(error)) from error
+        except Exception as error:
+            found = trouble(error)
+            if found is None:
+                raise
+            raise _failure(found, Target(ctx)) from error
+
+
+def _failure(found: Trouble, target: Target) -> Failure:
+    url = target.settings.database_url
+    database = "The database" if url is None else f"The database {masked(url)}"
+    if found.is_unreachable:
+        return Unreachable(f"{database} can't be reached: {found.words}")
+    return Failure(f"{database} refused: {found.words}")

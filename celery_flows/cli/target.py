@@ -1,0 +1,67 @@
+"""What a command is about: an app's database, or one given by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import click
+
+from celery_flows.cli import APP, SETTINGS
+from celery_flows.messaging.runtime import Runtime, runtime_of
+from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
+from celery_flows.store.database import Database
+
+
+class Target:
+    """The settings that a command works with, read when it needs them, and the app, where there is one."""
+
+    def __init__(self, context: click.Context) -> None:
+        """Take what the command's group left for it."""
+        self._meta = context.meta
+
+    @property
+    def runtime(self) -> Runtime:
+        """The working parts of the app.
+
+        Raises:
+            UsageError: there is no app.
+            ConfigurationError: the app has no Flows.
+        """
+        if APP not in self._meta:
+            raise click.UsageError("This needs your app, its broker and routes: celery -A your_project flows ...")
+        return runtime_of(self._meta[APP])
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings: the app's, or those given on the command line."""
+        return Settings.build(self._meta[SETTINGS]) if SETTINGS in self._meta else self.runtime.settings
+
+    @property
+    def url(self) -> str:
+        """The database's URL.
+
+        Raises:
+            UsageError: none was given.
+        """
+        if self.settings.database_url is None:
+            raise click.UsageError(
+                f"Which database? Pass celery-flows --database-url URL, set {DATABASE_URL_VARIABLE}, "
+                "or the app's setting flows_database_url."
+            )
+        return self.settings.database_url
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The database, whatever its tables are like."""
+        database = Database(
+            self.url,
+            prefix=self.settings.table_prefix,
+            schema=self.settings.schema,
+            engine_options=self.settings.engine_options,
+        )
+        try:
+            yield database
+        finally:
+            database.close()
