@@ -16,7 +16,7 @@ PREFIX = "flows_"
 DATABASE_URL_VARIABLE = "CELERY_FLOWS_DATABASE_URL"
 
 
-def _setting(default: Any, allowed: str, **limits: float) -> Any:
+def _setting(default: Any, allowed: str, **limits: Any) -> Any:
     return field(default_factory=lambda: default, metadata={"allowed": allowed, **limits})
 
 
@@ -39,6 +39,13 @@ class Settings:
     chunk_size: int = _setting(1000, "a whole number from 1 to 10,000", least=1, most=10_000)
     #: Seconds for which what a process has taken on belongs to it; after that the sweep may repair it.
     lease_timeout: float = _setting(60.0, "a number of seconds above 0", above=0)
+    #: Seconds between two heartbeats of a worker process; a lease must last at least three.
+    heartbeat_interval: float = _setting(10.0, "a number of seconds above 0, at most a third of lease_timeout", above=0)
+    #: What becomes of a job whose worker died after its message was acknowledged: "fail", or "retry" for jobs
+    #: that bear to run twice. A task (on_loss="retry") and a batch may say otherwise.
+    on_loss: str = _setting("fail", '"fail" or "retry"', words=("fail", "retry"))
+    #: After so many losses a job fails, however it was delivered.
+    max_losses: int = _setting(3, "a whole number from 1 to 100", least=1, most=100)
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
 
@@ -60,7 +67,14 @@ class Settings:
         for one in fields(cls):
             if one.name in values:
                 _check_value(keys.get(one.name, one.name), values[one.name], one)
-        return cls(**values)
+        settings = cls(**values)
+        if settings.lease_timeout < 3 * settings.heartbeat_interval:
+            raise InvalidSetting(
+                name=keys.get("lease_timeout", "lease_timeout"),
+                value=settings.lease_timeout,
+                allowed=f"at least three times heartbeat_interval, which is {settings.heartbeat_interval:g} s",
+            )
+        return settings
 
 
 def names() -> list[str]:
@@ -103,5 +117,7 @@ def _check_value(key: str, value: Any, one: Field[Any]) -> None:
     if is_right and not isinstance(value, str):
         is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
         is_right = is_right and not ("above" in rule and value <= rule["above"])
+    if is_right and "words" in rule:
+        is_right = value in rule["words"]
     if not is_right:
         raise InvalidSetting(name=key, value=value, allowed=rule["allowed"])

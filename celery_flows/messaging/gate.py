@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -17,7 +18,8 @@ from celery_flows.messaging.runtime import Runtime, attached_to
 from celery_flows.states import JobState
 from celery_flows.store.database import is_unavailable
 from celery_flows.store.jobs import Ending
-from celery_flows.transitions.claim import claim
+from celery_flows.transitions.claim import Holder, claim, may_claim_later
+from celery_flows.transitions.lose import lose
 from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.settle import settle
 
@@ -40,9 +42,7 @@ def enter(task: Any, delivery: Delivery) -> None:
         return
     if delivery.token is None:
         delivery = delivery.received()
-    attempt = persistently(
-        runtime, lambda: claim(runtime.database, delivery.job_id, delivery.number, str(delivery.token))
-    )
+    attempt = _claim_with_lease(runtime, task, delivery)
     if attempt is None:
         logger.info(
             "Job %s: delivery %d is a duplicate or out of date, so it is dropped.",
@@ -51,6 +51,27 @@ def enter(task: Any, delivery: Delivery) -> None:
         )
         raise Ignore(f"job {delivery.job_id}: delivery {delivery.number} may not claim it")
     hold(task.request, Claim(runtime, delivery, attempt))
+
+
+def _claim_with_lease(runtime: Runtime, task: Any, delivery: Delivery) -> int | None:
+    """Claim, and where only this worker's lease stands against it, wait until it is renewed."""
+    holder = Holder(
+        delivery.worker_id,
+        runtime.settings.lease_timeout,
+        bool(task.acks_late),
+        getattr(task, "on_loss", None),
+    )
+    asked = (delivery.job_id, delivery.number)
+    pause = 0.1
+    while True:
+        attempt = persistently(runtime, lambda: claim(runtime.database, *asked, str(delivery.token), holder))
+        if attempt is not None or holder.worker_id is None:
+            return attempt
+        if not persistently(runtime, lambda: may_claim_later(runtime.database, *asked)):
+            return None
+        logger.warning("This worker's lease has run out: job %s waits until it is renewed.", delivery.job_id)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def leave(task: Any, state: str | None, result: Any) -> None:
@@ -68,10 +89,18 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
             _give_back(held, JobState.RETRYING)
     elif state == states.REJECTED and result.requeue:
         _give_back(held, JobState.QUEUED)
+    elif state is None:
+        # Neither returned nor raised an Exception: SystemExit, or a shutdown that would not wait.
+        give_up(held.runtime, held.delivery, f"{_leaving()} ended the task")
     elif state in (states.SUCCESS, states.IGNORED):
         end(held.runtime, held.delivery, JobState.COMPLETE)
     else:
         end(held.runtime, held.delivery, JobState.FAILED, result)
+
+
+def _leaving() -> str:
+    kind = sys.exc_info()[0]
+    return "the process" if kind is None else kind.__name__
 
 
 def _give_back(held: Claim, to: JobState) -> None:
@@ -97,6 +126,12 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
         delivery.token,
     )
     ready = settle(runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id)
+    runtime.publisher.publish(ready)
+
+
+def give_up(runtime: Runtime, delivery: Delivery, reason: str) -> None:
+    """Lose a job whose process died, and publish what became ready by it: perhaps the job itself."""
+    _, ready = lose(runtime.database, delivery.job_id, str(delivery.token), runtime.loss_policy, reason)
     runtime.publisher.publish(ready)
 
 

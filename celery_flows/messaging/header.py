@@ -24,6 +24,8 @@ class Delivery:
     number: int
     #: Given by the worker that received it; None on the way there.
     token: str | None = None
+    #: The worker process that received it, whose lease its claim stands under.
+    worker_id: str | None = None
     #: Whether the message is not the job's own, but one of the tasks that replaced it.
     is_part: bool = False
 
@@ -44,6 +46,7 @@ class Delivery:
             found.get("announces"),
             found["delivery"],
             found.get("token"),
+            found.get("worker"),
             found.get("part", False),
         )
 
@@ -55,13 +58,14 @@ class Delivery:
             "announces": self.announces_id,
             "delivery": self.number,
             "token": self.token,
+            "worker": self.worker_id,
             "part": self.is_part or None,
         }
         return {key: value for key, value in every.items() if value is not None}
 
-    def received(self) -> Delivery:
-        """This delivery, named by a token of its own."""
-        return replace(self, token=new_id())
+    def received(self, worker_id: str | None = None) -> Delivery:
+        """This delivery, named by a token of its own, as a worker process has it."""
+        return replace(self, token=new_id(), worker_id=worker_id)
 
 
 def owns(headers: Any) -> bool:

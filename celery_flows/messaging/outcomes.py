@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celery_flows.messaging.gate import end, persistently
+from celery_flows.messaging.gate import end, give_up, persistently
 from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.runtime import attached_to
 from celery_flows.states import JobState
@@ -51,6 +51,13 @@ class Reporter:
 
 
 reporter = Reporter()
+
+
+def lose_later(app: Any, delivery: Delivery, reason: str) -> None:
+    """Give up a job whose process died."""
+    runtime = attached_to(app)
+    if runtime is not None:
+        reporter.submit(lambda: persistently(runtime, lambda: give_up(runtime, delivery, reason)))
 
 
 def report_later(app: Any, delivery: Delivery, state: JobState, error: BaseException | str) -> None:

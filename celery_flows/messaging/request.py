@@ -10,7 +10,8 @@ from celery.exceptions import TimeLimitExceeded
 from kombu.utils.imports import symbol_by_name
 
 from celery_flows.messaging.header import HEADER, Delivery
-from celery_flows.messaging.outcomes import report_later
+from celery_flows.messaging.outcomes import lose_later, report_later
+from celery_flows.messaging.runtime import attached_to
 from celery_flows.states import JobState
 
 
@@ -19,14 +20,19 @@ class FlowsRequest:
 
     #: The message's headers, kept by Celery's own class.
     _request_dict: dict[str, Any]
+    #: The app, kept by Celery's own class.
+    _app: Any
     _was_requeued = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         delivery = Delivery.read(self._request_dict)
         if delivery is not None:
+            runtime = attached_to(self._app)
+            lease = runtime.lease if runtime is not None else None
+            received = delivery.received(lease.id if lease is not None else None)
             # In a copy: the message's own headers may be sent on.
-            self._request_dict = {**self._request_dict, HEADER: delivery.received().write()}
+            self._request_dict = {**self._request_dict, HEADER: received.write()}
 
     def reject(self, requeue: bool = False) -> None:
         """Note whether the broker will bring the message again."""
@@ -34,26 +40,34 @@ class FlowsRequest:
         super().reject(requeue=requeue)  # type: ignore[misc] # Celery's
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        """Report the end of a job whose pool process died; all others report themselves."""
+        """Give up a job whose pool process died; all others report themselves."""
         try:
             return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc] # Celery's
         finally:
             error = getattr(exc_info.exception, "exc", exc_info.exception)
-            if isinstance(error, WorkerLostError) and not self._was_requeued:
-                self._report(error)
+            if isinstance(error, WorkerLostError):
+                self._lose(error)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
-        """Report the end of a job whose hard time limit passed."""
+        """End a job whose hard time limit passed, or give it up where its message comes again."""
         try:
             return super().on_timeout(soft, timeout)  # type: ignore[misc] # Celery's
         finally:
-            if not soft and not self._was_requeued:
-                self._report(TimeLimitExceeded(timeout))
+            if not soft:
+                error = TimeLimitExceeded(timeout)
+                self._lose(error) if self._was_requeued else self._fail(error)
 
-    def _report(self, error: BaseException) -> None:
+    def _lose(self, error: BaseException) -> None:
+        delivery = Delivery.read(self._request_dict)
+        if delivery is not None and delivery.is_part:
+            report_later(self._app, delivery, JobState.FAILED, error)
+        elif delivery is not None:
+            lose_later(self._app, delivery, f"{type(error).__name__}: {error}")
+
+    def _fail(self, error: BaseException) -> None:
         delivery = Delivery.read(self._request_dict)
         if delivery is not None:
-            report_later(self._app, delivery, JobState.FAILED, error)  # type: ignore[attr-defined] # Celery's
+            report_later(self._app, delivery, JobState.FAILED, error)
 
 
 @lru_cache

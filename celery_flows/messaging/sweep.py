@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from celery_flows.messaging.runtime import Runtime
+from celery_flows.transitions.lease import expire
 from celery_flows.transitions.recover import cancel_expired, recover_batches, take_overdue, take_turn
 
 logger = logging.getLogger(__name__)
@@ -15,6 +16,8 @@ logger = logging.getLogger(__name__)
 class Swept:
     """What one pass repaired."""
 
+    #: Jobs given up because their worker is dead; some of them run again.
+    lost: int
     #: Messages that the broker got, which it should have had before.
     published: int
     #: Jobs that expired before a worker claimed them.
@@ -31,21 +34,24 @@ def sweep(runtime: Runtime, age: float | None = None) -> Swept:
             None: the lease's time.
     """
     age = runtime.settings.lease_timeout if age is None else age
+    lost = expire(runtime.database, runtime.settings.lease_timeout, runtime.loss_policy)
     expired, ready = cancel_expired(runtime.database)
     decided, more = recover_batches(runtime.database)
-    published = runtime.publisher.publish([*ready, *more])
+    published = runtime.publisher.publish([*lost.ready, *ready, *more])
     while overdue := take_overdue(runtime.database, age, runtime.settings.chunk_size):
         taken = runtime.publisher.publish(overdue)
         published += taken
         if not taken:
             break
-    swept = Swept(published, expired, tuple(decided))
-    if published or expired or decided:
+    swept = Swept(len(lost.lost), published, expired, tuple(decided))
+    if any((swept.lost, swept.published, swept.expired, swept.batches)):
         logger.warning(
-            "The sweep published %d jobs, cancelled %d expired ones and decided %d batches.",
-            published,
-            expired,
-            len(decided),
+            "The sweep gave up %d jobs of dead workers, published %d, cancelled %d expired ones and decided "
+            "%d batches.",
+            swept.lost,
+            swept.published,
+            swept.expired,
+            len(swept.batches),
         )
     return swept
 

@@ -7,21 +7,23 @@ import os
 import threading
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.exceptions import WorkerTerminate
 
 from celery_flows.errors import FlowsError
+from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.outcomes import reporter
 from celery_flows.messaging.runtime import attached_to
 from celery_flows.messaging.signals import on_decode_error
 from celery_flows.messaging.sweep import sweep_in_turn
 from celery_flows.store.database import is_unavailable
+from celery_flows.transitions.lease import retire
 
 logger = logging.getLogger(__name__)
 
 
 class UpkeepStep(bootsteps.StartStopStep):
-    """Checks the schema before the pool starts, and sweeps from a thread while the worker lives."""
+    """Checks the schema, takes a lease, and sweeps from a thread while the worker lives."""
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         self._stopping = threading.Event()
@@ -43,6 +45,10 @@ class UpkeepStep(bootsteps.StartStopStep):
             logger.error("The database can't be reached (%s). Jobs wait until it can.", error)
         # The pool forks after this: children must not inherit open connections.
         runtime.database.close()
+        runtime.lease = Lease(runtime.settings, runtime.new_database(check=False))
+        runtime.lease.start()
+        # Not this step's stop: steps stop in an order of Celery's choice, and the pool must have stopped.
+        signals.worker_shutdown.connect(on_shutdown, weak=False, dispatch_uid="celery_flows.shutdown")
         self._thread = threading.Thread(
             target=self._sweep, args=(runtime,), name="celery-flows-sweep", daemon=True
         )
@@ -58,11 +64,25 @@ class UpkeepStep(bootsteps.StartStopStep):
                 )
 
     def stop(self, parent: Any) -> None:
-        """Write the outcomes still to be written, and let the sweep end."""
+        """Let the sweep end."""
         self._stopping.set()
-        reporter.drain()
 
     terminate = stop
+
+
+def on_shutdown(sender: Any, **_: Any) -> None:
+    """The pool has stopped: write the outcomes still to be written, and hand back what is left of our jobs."""
+    runtime = attached_to(sender.app)
+    if runtime is None or runtime.lease is None:
+        return
+    lease, runtime.lease = runtime.lease, None
+    lease.stop()
+    reporter.drain()
+    try:
+        left = retire(runtime.database, lease.id, runtime.loss_policy)
+        runtime.publisher.publish(left.ready)
+    except Exception as error:
+        logger.error("This worker's lease was not ended (%s); it runs out by itself.", error)
 
 
 class DecodeErrorStep(bootsteps.Step):

@@ -86,7 +86,7 @@ def complete(tables: Tables, dialect: str) -> ClauseElement:
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
         .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=word(JobState.COMPLETE), worker_id=None, ended_at=utcnow())
+        .values(state=word(JobState.COMPLETE), worker_id=None, expires_at=None, ended_at=utcnow())
     )
 
 
@@ -184,6 +184,8 @@ def _end(tables: Tables, job: Ending) -> Update:
         error_message=None if job.error_message is None else safe_text(job.error_message),
         worker_id=None,
         publishing_since=None,
+        # Out of the index in which the sweep looks for expired jobs.
+        expires_at=None,
         ended_at=utcnow(),
     )
 
@@ -246,6 +248,15 @@ def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> boo
         jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.BLOCK
     )
     return connection.execute(block.limit(1)).first() is not None
+
+
+def has_abandoned_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a streaming block of the batch was abandoned in this round."""
+    jobs = tables.jobs
+    abandoned = select(jobs.c.id).where(
+        jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, [JobState.FAILED]), jobs.c.kind == Kind.BLOCK, jobs.c.wrong == 1
+    )
+    return connection.execute(abandoned.limit(1)).first() is not None
 
 
 def has_wrong(connection: Connection, tables: Tables, batch_id: str) -> bool:

@@ -80,20 +80,15 @@ def held_by(
     return [Held(*row) for row in connection.execute(statement)]
 
 
-def end(connection: Connection, tables: Tables, worker_id: str) -> bool:
-    """Forget a worker under whose lease no job runs any more."""
-    workers, jobs = tables.workers, tables.jobs
-    runs = exists().where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING)
-    return connection.execute(delete(workers).where(workers.c.id == worker_id, ~runs)).rowcount == 1
+def end(connection: Connection, tables: Tables, worker_id: str, lease: float) -> bool:
+    """Delete a worker's row if it has been silent for `lease` seconds; say whether there is none now.
 
-
-def hold(connection: Connection, tables: Tables, worker_id: str, lease: float | None) -> bool:
-    """Lock a worker's row; say whether its lease has run out, or, without `lease`, whether it is there."""
+    From then on it can't claim, until it renews, which makes it a new row.
+    """
     workers = tables.workers
-    statement = select(workers.c.id).where(workers.c.id == worker_id)
-    if lease is not None:
-        statement = statement.where(workers.c.heartbeat_at <= seconds_ago(lease))
-    return connection.execute(statement.with_for_update()).first() is not None
+    mine = workers.c.id == worker_id
+    connection.execute(delete(workers).where(mine, workers.c.heartbeat_at <= seconds_ago(lease)))
+    return connection.execute(select(workers.c.id).where(mine)).first() is None
 
 
 def every(connection: Connection, tables: Tables) -> Sequence[Any]:

@@ -42,11 +42,16 @@ def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> l
     current: str | None = batch_id
     while current is not None:
         step = Step([])
-        if (went_wrong and _is_too_much(database, current)) or not database.run(jobs.probe, batch_id=current)[1]:
+        if is_decidable(database, current, went_wrong=went_wrong):
             step = database.transact(finalize, database.tables, current)
         ready += step.ready
         current, went_wrong = step.parent_id, True
     return ready
+
+
+def is_decidable(database: Database, batch_id: str, *, went_wrong: bool) -> bool:
+    """Whether too much went wrong, or no unfinished job is left, as far as can be seen without a lock."""
+    return (went_wrong and _is_too_much(database, batch_id)) or not database.run(jobs.probe, batch_id=batch_id)[1]
 
 
 def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:

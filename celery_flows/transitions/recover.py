@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from celery_flows.states import JobState
 from celery_flows.store import batches, jobs, workers
-from celery_flows.store.database import Connection, Database
+from celery_flows.store.database import Database
 from celery_flows.store.jobs import Ending, ReadyJob
-from celery_flows.store.tables import Tables
-from celery_flows.transitions.finalize import advance, report
+from celery_flows.transitions.finalize import advance, is_decidable, report
 from celery_flows.transitions.settle import settle
 
 #: Batches repaired in one pass; the next pass goes on.
@@ -48,18 +46,10 @@ def recover_batches(database: Database) -> tuple[list[str], list[ReadyJob]]:
     Returns:
         The batches concerned, and their callbacks that became ready.
     """
-    stranded, ready = _repair(
-        database, batches.stranded, lambda batch_id: advance(database, batch_id, went_wrong=True)
-    )
-    unreported, more = _repair(database, batches.unreported, lambda batch_id: report(database, batch_id))
-    return [*stranded, *unreported], [*ready, *more]
-
-
-def _repair(
-    database: Database,
-    find: Callable[[Connection, Tables, int], list[str]],
-    repair: Callable[[str], list[ReadyJob]],
-) -> tuple[list[str], list[ReadyJob]]:
     with database.reading() as connection:
-        found = find(connection, database.tables, _LIMIT)
-    return found, [job for batch_id in found for job in repair(batch_id)]
+        suspects = batches.stranded(connection, database.tables, _LIMIT)
+        unreported = batches.unreported(connection, database.tables, _LIMIT)
+    stranded = [batch_id for batch_id in suspects if is_decidable(database, batch_id, went_wrong=True)]
+    ready = [job for batch_id in stranded for job in advance(database, batch_id, went_wrong=True)]
+    ready += [job for batch_id in unreported for job in report(database, batch_id)]
+    return [*stranded, *unreported], ready

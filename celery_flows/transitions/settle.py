@@ -8,6 +8,7 @@ from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending, ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance, count_wrong, report
+from celery_flows.transitions.lose import accept_late
 
 
 def settle(
@@ -26,7 +27,9 @@ def settle(
         Callbacks that became ready.
     """
     if ending.state is JobState.COMPLETE:
-        database.run(jobs.complete, at_id=ending.id, at_delivery=ending.delivery, at_token=ending.token)
+        fenced = {"at_id": ending.id, "at_delivery": ending.delivery, "at_token": ending.token}
+        if database.run(jobs.complete, **fenced)[0] == 0 and ending.token is not None:
+            accept_late(database, ending.id, ending.token)
     else:
         database.transact(_end, database.tables, ending, batch_id)
     if announces_id is not None:

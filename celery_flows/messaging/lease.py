@@ -1,0 +1,84 @@
+"""This worker process's lease: a row that says it lives, renewed by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from typing import Final
+
+from celery_flows.ids import new_id
+from celery_flows.messaging import native
+from celery_flows.settings import Settings
+from celery_flows.store.database import Database
+from celery_flows.transitions.lease import renew
+
+logger = logging.getLogger(__name__)
+
+#: How long the thread sleeps at most before it looks whether it should end, in seconds.
+_TICK: Final = 0.25
+
+
+class Lease:
+    """One incarnation of a worker's main process: named by an id of its own, never by host and pid."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """Name the incarnation.
+
+        Args:
+            database: for this alone, so that the lease holds while the pool of connections is used up.
+        """
+        self.id = new_id()
+        self._settings = settings
+        self._database = database
+        self._renewed_at = time.monotonic()
+        self._is_late = False
+        self._is_over = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts without renewal."""
+        return self._settings.lease_timeout
+
+    def start(self) -> None:
+        """Write the row, then keep it fresh. Without a database the thread goes on trying."""
+        self._try_renew()
+        # The pool forks from here: its children must not inherit the connection.
+        self._database.close()
+        native.start_thread(self._run, "celery-flows-lease")
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._is_over = True
+
+    def _run(self) -> None:
+        due = time.monotonic() + self._settings.heartbeat_interval
+        while not self._is_over:
+            native.sleep(min(_TICK, self._settings.heartbeat_interval))
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._settings.heartbeat_interval
+                self._try_renew()
+        self._database.close()
+
+    def _try_renew(self) -> None:
+        try:
+            renew(self._database, self.id, socket.gethostname(), os.getpid(), self.seconds)
+        except Exception as error:
+            self._say_late(error)
+        else:
+            if self._is_late:
+                logger.warning("The lease is renewed again: this worker takes jobs again.")
+            self._renewed_at, self._is_late = time.monotonic(), False
+
+    def _say_late(self, error: Exception) -> None:
+        silence = time.monotonic() - self._renewed_at
+        self._is_late = self._is_late or silence > self.seconds
+        logger.error(
+            "The lease could not be renewed for %.0f s (%s). %s",
+            silence,
+            error,
+            "This worker takes no more jobs until it can."
+            if self._is_late
+            else f"After {self.seconds:g} s it takes no more jobs.",
+        )

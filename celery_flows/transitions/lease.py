@@ -1,0 +1,71 @@
+"""Worker leases: renew one, retire one, and give up the jobs of those that ran out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, NamedTuple
+
+from celery_flows.store import leases
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.transitions.lose import LossPolicy, Lost, lose
+
+logger = logging.getLogger(__name__)
+
+_CHUNK: Final = 500
+
+
+class Expired(NamedTuple):
+    """What giving up workers led to."""
+
+    lost: list[Lost]
+    ready: list[ReadyJob]
+
+
+def renew(database: Database, worker_id: str, hostname: str, pid: int, lease: float) -> None:
+    """Say that a worker process lives, by the database's clock."""
+    database.transact(_renew, database.tables, worker_id, hostname, pid, lease)
+
+
+def _renew(connection: Connection, tables: Tables, worker_id: str, hostname: str, pid: int, lease: float) -> None:
+    if leases.note_pause(connection, tables, lease):
+        logger.warning("No heartbeat was recorded for %g s: nothing expires for as long from now on.", lease)
+    leases.renew(connection, tables, worker_id, hostname[:255], pid)
+
+
+def retire(database: Database, worker_id: str, policy: LossPolicy) -> Expired:
+    """End a worker's lease and hand back what still runs under it."""
+    return _give_up(database, worker_id, 0.0, policy, "it stopped")
+
+
+def expire(database: Database, lease: float, policy: LossPolicy) -> Expired:
+    """Give up the jobs of workers that have been silent for a lease's time.
+
+    Not in the time right after nobody was heard: then the database was away, and the workers may live.
+    """
+    with database.reading() as connection:
+        if not leases.is_calm(connection, database.tables, lease):
+            return Expired([], [])
+        silent = leases.silent(connection, database.tables, lease)
+    found = [_give_up(database, worker_id, lease, policy, f"not heard of for {lease:g} s") for worker_id in silent]
+    return Expired([lost for one in found for lost in one.lost], [job for one in found for job in one.ready])
+
+
+def _give_up(database: Database, worker_id: str, lease: float, policy: LossPolicy, reason: str) -> Expired:
+    expired, after = Expired([], []), ""
+    # The row goes first: a worker that comes back in this moment keeps its jobs, or has lost them all.
+    if not database.transact(leases.end, database.tables, worker_id, lease):
+        return expired
+    while held := _held_by(database, worker_id, after):
+        for claim in held:
+            lost, ready = lose(database, claim.id, claim.token, policy, f"worker {worker_id}: {reason}")
+            expired.ready.extend(ready)
+            expired.lost.extend([lost] if lost is not None else [])
+        after = held[-1].id
+    return expired
+
+
+def _held_by(database: Database, worker_id: str, after: str) -> list[leases.Held]:
+    with database.reading() as connection:
+        return leases.held_by(connection, database.tables, worker_id, after, _CHUNK)
