@@ -41,9 +41,8 @@ matrix: $(TOOLS)/.installed ## the test suite on every Python, Celery and SQLAlc
 docs: $(TOOLS)/.installed ## build the documentation into docs/_build/html
 	$(TOX) -e docs
 
-bench: $(TOOLS)/.installed ## run a benchmark: make bench CASE=<name of a file in benchmarks/>
-	@test -n "$(CASE)" || { echo "CASE is one of: $(basename $(notdir $(wildcard benchmarks/*.py)))"; exit 2; }
-	$(TOX) -e bench -- $(CASE).py
+bench: $(TOOLS)/.installed ## measure beside plain Celery: make bench CASE="fanout drain --n 20000"
+	$(TOX) -e bench -- $(or $(CASE),--help)
 
 format: $(TOOLS)/.installed ## let ruff mend and format the code
 	$(TOX) -e format

@@ -1,0 +1,1 @@
+"""How fast celery-flows is beside plain Celery: `python -m benchmarks fanout drain`."""
