@@ -11,14 +11,16 @@ from typing import Any, Final
 from celery import Signature
 
 from celery_flows.codec import encode, safe_text
-from celery_flows.errors import NotJson, UnknownEvent, UnknownTask, WaitTimeout
+from celery_flows.errors import InvalidSetting, NotJson, UnknownEvent, UnknownTask, WaitTimeout
 from celery_flows.ids import new_id
 from celery_flows.messaging.block import collecting, open_block
 from celery_flows.messaging.call import encode_arguments, encode_options
 from celery_flows.messaging.runtime import Runtime, find_runtime
+from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.progress import Progress
 from celery_flows.queries import batches as batch_queries
 from celery_flows.queries.batches import BatchRecord
+from celery_flows.queries.explain import Explanation, explain
 from celery_flows.queries.jobs import JobList
 from celery_flows.queries.progress import progress
 from celery_flows.states import EVENT_ALIASES, BatchState, Event, JobState
@@ -28,6 +30,7 @@ from celery_flows.store.joined import Joinable, after_commit, connection_of
 from celery_flows.tolerance import Tolerance
 from celery_flows.transitions.create import NewBatch, adopt, create
 from celery_flows.transitions.listen import NewCallback, listen
+from celery_flows.transitions.reopen import Mode
 
 #: Longest pause between two looks of `wait`, in seconds.
 _LONGEST_PAUSE: Final = 1.0
@@ -55,6 +58,7 @@ class Batch:
         tolerate: int | str = 0,
         tags: Iterable[str] = (),
         parent: Batch | None = None,
+        on_loss: str | None = None,
         connection: Joinable | None = None,
         app: Any = None,
     ) -> Batch:
@@ -69,6 +73,7 @@ class Batch:
                 jobs known ("5%", rounded down).
             tags: words to find it by.
             parent: the batch that it is to be a child of.
+            on_loss: what becomes of its jobs whose worker died, "fail" or "retry"; None: as the settings say.
             connection: a SQLAlchemy Connection or Session whose transaction it joins.
             app: the Celery app; by default the running task's, the current one, or the only one with Flows.
 
@@ -90,6 +95,7 @@ class Batch:
             encode([safe_text(tag) for tag in tags]),
             str(Tolerance.parse(tolerate)),
             parent_id,
+            _check_on_loss(on_loss),
         )
         joined = connection_of(connection) if connection is not None else block.connection if block else None
         _in_transaction(runtime, joined, _create, batch, adopts=parent is not None)
@@ -301,6 +307,33 @@ class Batch:
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
+    def cancel(self, *, terminate: bool = False) -> None:
+        """End it early: jobs that have not started are cancelled, in child batches too; only `settled` fires.
+
+        Cancelling twice, or a finished batch, changes nothing.
+
+        Args:
+            terminate: also end the jobs that run now (Celery's revoke with terminate); else they finish.
+        """
+        cancel_batch(self._runtime, self.id, terminate=terminate)
+
+    def retry(self, mode: str = "failed+downstream") -> None:
+        """Run a finished batch again, in a new round with new callbacks; ancestors that failed by it reopen.
+
+        Args:
+            mode: "failed": jobs that failed, were revoked or expired; "failed+downstream": also those
+                skipped because of them; "all": every job.
+
+        Raises:
+            ValueError: there is no such mode.
+            BatchUnfinished: it has jobs left to run.
+        """
+        retry_batch(self._runtime, self.id, Mode(mode))
+
+    def explain(self) -> Explanation:
+        """Why it is not finished: each job, child, block and callback that it waits for, and what happens next."""
+        return explain(self._runtime.database, self.id, self._runtime.settings)
+
     def _read(self) -> BatchRecord:
         self._record = batch_queries.batch(self._runtime.database, self.id)
         return self._record
@@ -324,6 +357,12 @@ def _encode_context(context: Any) -> str:
         return encode(context)
     except (TypeError, ValueError) as error:
         raise NotJson(task="a batch", argument="The context", problem=f"{error}.") from error
+
+
+def _check_on_loss(on_loss: str | None) -> str | None:
+    if on_loss not in (None, "fail", "retry"):
+        raise InvalidSetting(name="on_loss", value=on_loss, allowed='"fail", "retry" or None')
+    return on_loss
 
 
 def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from celery import Celery
 
-from celery_flows.errors import NotCelery
+from celery_flows.errors import ConfigurationError, NotCelery
 from celery_flows.job import Job, current_job
 from celery_flows.messaging import capture, signals, tasks
 from celery_flows.messaging.runtime import Runtime, attached_to, describe
@@ -61,11 +62,29 @@ class Flows:
         app.fixups = {*app.fixups, _FIXUP}
         return self
 
+    def prune(self, older_than: timedelta | float) -> int:
+        """Forget batches that finished long ago, with their jobs and callbacks.
+
+        Never what is unfinished or has callbacks still to run.
+
+        Args:
+            older_than: how long ago, as a timedelta or in seconds.
+
+        Returns:
+            How many batches were deleted.
+        """
+        age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        return self._installed().prune(age)
+
+    def _installed(self) -> Runtime:
+        if self._runtime is None:
+            raise ConfigurationError(problem="This Flows is on no app yet: call init_app(app) first.")
+        return self._runtime
+
     @property
     def app(self) -> Celery:
         """The app that this is installed on."""
-        assert self._runtime is not None, "call init_app(app) first"
-        return self._runtime.app
+        return self._installed().app
 
 
 def fixup(app: Celery) -> Runtime:

@@ -19,6 +19,7 @@ from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
 from celery_flows.store import schema
 from celery_flows.store.database import Database
 from celery_flows.transitions.lose import LossPolicy
+from celery_flows.transitions.prune import prune
 
 _ATTRIBUTE = "_flows_runtime"
 _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
@@ -61,6 +62,10 @@ class Runtime:
     def loss_policy(self) -> LossPolicy:
         """What the settings say of lost jobs."""
         return LossPolicy(self.settings.on_loss, self.settings.max_losses)
+
+    def prune(self, age: float) -> int:
+        """Forget batches that were finished `age` seconds ago."""
+        return prune(self.database, age)
 
     def new_database(self, *, check: bool = True) -> Database:
         """Make a database object from the settings.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, exists, insert, or_, select, update
+from sqlalchemy import Connection, case, exists, insert, or_, select, update
 
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.statements import one_of
@@ -22,6 +22,8 @@ class BatchStanding(NamedTuple):
     tolerate: str
     round: int
     parent_id: str | None
+    #: Whether its first block has ended, or it was cancelled before that.
+    has_begun: bool
     is_finished: bool
 
     @property
@@ -52,19 +54,23 @@ def standing(
         batches.c.tolerate,
         batches.c.round,
         batches.c.parent_id,
+        batches.c.started_at.is_not(None),
         batches.c.settled_at.is_not(None),
     ).where(batches.c.id == batch_id)
     if lock is not None:
         statement = statement.with_for_update(read=lock == "shared")
     row = connection.execute(statement).one_or_none()
-    return None if row is None else BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], bool(row[5]))
+    if row is None:
+        return None
+    return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], bool(row[5]), bool(row[6]))
 
 
 def start(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Set a pending batch running; say whether it was pending."""
+    """Let a batch begin, and run if it has no fate yet; say whether it had not begun. The caller holds its row."""
     batches = tables.batches
-    statement = update(batches).where(batches.c.id == batch_id, batches.c.state == BatchState.PENDING)
-    return connection.execute(statement.values(state=BatchState.RUNNING, started_at=utcnow())).rowcount == 1
+    state = case((batches.c.state == BatchState.PENDING, BatchState.RUNNING), else_=batches.c.state)
+    statement = update(batches).where(batches.c.id == batch_id, batches.c.started_at.is_(None))
+    return connection.execute(statement.values(state=state, started_at=utcnow())).rowcount == 1
 
 
 def decide(connection: Connection, tables: Tables, batch_id: str, state: BatchState) -> None:
@@ -88,8 +94,11 @@ def has_failed_child(connection: Connection, tables: Tables, batch_id: str) -> b
     return connection.execute(failed.limit(1)).first() is not None
 
 
-def stranded(connection: Connection, tables: Tables, limit: int) -> list[str]:
-    """Batches that a crash may have left behind: running with no job left to run, or with something gone wrong."""
+def stranded(connection: Connection, tables: Tables, after: str, limit: int) -> list[str]:
+    """Batches, from behind an id on, that a crash may have left behind.
+
+    They have begun, and no job is left to run, or something went wrong and nothing is decided.
+    """
     batches, jobs = tables.batches, tables.jobs
     child = batches.alias("child")
     is_open = exists().where(jobs.c.batch_id == batches.c.id, jobs.c.outcome.is_(None))
@@ -100,7 +109,7 @@ def stranded(connection: Connection, tables: Tables, limit: int) -> list[str]:
     is_undecided = batches.c.state == BatchState.RUNNING
     statement = (
         select(batches.c.id)
-        .where(batches.c.settled_at.is_(None), batches.c.state != BatchState.PENDING)
+        .where(batches.c.settled_at.is_(None), batches.c.started_at.is_not(None), batches.c.id > after)
         .where(or_(~is_open, is_undecided & or_(went_wrong, child_failed)))
         .order_by(batches.c.id)
         .limit(limit)
@@ -108,15 +117,17 @@ def stranded(connection: Connection, tables: Tables, limit: int) -> list[str]:
     return list(connection.scalars(statement))
 
 
-def unreported(connection: Connection, tables: Tables, limit: int) -> list[str]:
-    """Finished child batches whose row in their parent is still open, with no callback left to wait for."""
+def unreported(connection: Connection, tables: Tables, after: str, limit: int) -> list[str]:
+    """Finished child batches, from behind an id on, whose row in their parent is open and waits for no callback."""
     batches, jobs = tables.batches, tables.jobs
-    callback = jobs.alias("callback")
+    callback, parent = jobs.alias("callback"), batches.alias("parent")
     waits = exists().where(callback.c.announces_id == batches.c.id, callback.c.outcome.is_(None))
     statement = (
         select(batches.c.id)
         .join(jobs, jobs.c.id == batches.c.id)
-        .where(jobs.c.outcome.is_(None), batches.c.settled_at.is_not(None), ~waits)
+        # An unfinished parent, of which there are few: most batches are history.
+        .join(parent, (parent.c.id == batches.c.parent_id) & parent.c.settled_at.is_(None))
+        .where(jobs.c.outcome.is_(None), batches.c.settled_at.is_not(None), ~waits, batches.c.id > after)
         .order_by(batches.c.id)
         .limit(limit)
     )

@@ -53,12 +53,11 @@ def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[N
 
 
 def _taken(chunk: Sequence[NewJob], problem: str) -> str:
-    """Which id the database complains about; SQLite does not name it."""
+    """Which id the database complains about: the longest in its words. SQLite does not name it."""
     numbers = Counter(job.id for job in chunk)
-    named = [job_id for job_id in numbers if job_id in problem]
-    return next(
-        iter(named or [job_id for job_id, number in numbers.items() if number > 1]), "one of the ids given"
-    )
+    named = sorted((job_id for job_id in numbers if job_id in problem), key=len, reverse=True)
+    twice = [job_id for job_id, number in numbers.items() if number > 1]
+    return next(iter(twice or named), "one of the ids given")
 
 
 def _row(job: NewJob, now: Any) -> tuple[Any, ...]:

@@ -41,7 +41,7 @@ def running(connection: Connection, tables: Tables, job_id: str, token: str) -> 
         .with_for_update(of=jobs)
     )
     row = connection.execute(statement).one_or_none()
-    return None if row is None else RunningJob(*row[:4], bool(row[4]), *row[5:])
+    return None if row is None else RunningJob(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6])
 
 
 def run_again(connection: Connection, tables: Tables, job_id: str, losses: int) -> list[ReadyJob]:

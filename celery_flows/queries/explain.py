@@ -1,0 +1,126 @@
+"""Why a batch is not finished: what holds it, since when, and what happens next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from celery_flows.queries.batches import BatchRecord, batch
+from celery_flows.settings import Settings
+from celery_flows.states import BatchState, JobState, Kind
+from celery_flows.store import holding
+from celery_flows.store.database import Database
+
+#: Rows of each sort that are named; more are counted.
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that a batch waits for."""
+
+    #: What it is, such as "job", "child batch", "streaming block", "callback" or "batch".
+    what: str
+    id: str
+    #: What is the matter with it.
+    state: str
+    #: Since when, in UTC.
+    since: datetime | None
+    #: What happens by itself and when, or what to do.
+    then: str
+
+    def __str__(self) -> str:
+        since = "" if self.since is None else f" since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{self.what} {self.id}: {self.state}{since}. {self.then}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything that a batch waits for; prints as lines."""
+
+    batch: BatchRecord
+    reasons: tuple[Reason, ...]
+    #: How many of its rows have not ended, by kind and state.
+    numbers: dict[tuple[str, str], int]
+
+    def __str__(self) -> str:
+        head = f"Batch {self.batch.id} is {self.batch.state}"
+        if not self.reasons:
+            return f"{head}. It waits for nothing."
+        lines = [f"{head}, and waits for:", *(f"- {reason}" for reason in self.reasons)]
+        hidden = sum(self.numbers.values()) - sum(reason.what != "batch" for reason in self.reasons)
+        return "\n".join([*lines, *([f"- and {hidden} more"] if hidden > 0 else [])])
+
+
+def explain(database: Database, batch_id: str, settings: Settings) -> Explanation:
+    """Look what holds a batch, down through its children.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+    """
+    record = batch(database, batch_id)
+    with database.reading() as connection:
+        rows = holding.unfinished(connection, database.tables, batch_id, _NAMED)
+        numbers = holding.numbers(connection, database.tables, batch_id)
+    reasons = [reason for row in rows for reason in _reasons(database, row, settings)]
+    return Explanation(record, tuple([*_of_batch(record, bool(rows), settings), *reasons]), numbers)
+
+
+def _of_batch(record: BatchRecord, has_rows: bool, settings: Settings) -> list[Reason]:
+    if record.state is BatchState.PENDING:
+        then = "Its first block has not ended. Open one (with batch.jobs():), or cancel the batch."
+        return [Reason("batch", record.id, "pending", record.created_at, then)]
+    if record.settled_at is None and not has_rows:
+        then = (
+            f"No job is left, but nobody has decided it yet: the sweep does, every {settings.sweep_interval:g} s."
+        )
+        return [Reason("batch", record.id, "undecided", record.started_at, then)]
+    return []
+
+
+def _reasons(database: Database, row: Any, settings: Settings) -> list[Reason]:
+    if row.kind == Kind.BATCH:
+        return _of_child(database, row, settings)
+    if row.kind == Kind.CALLBACK and row.state == JobState.WAITING:
+        return []
+    what = {Kind.BLOCK: "streaming block", Kind.CALLBACK: f"{row.event} callback"}.get(row.kind, "job")
+    return [Reason(what, row.id, *_of_job(row, settings))]
+
+
+def _of_child(database: Database, row: Any, settings: Settings) -> list[Reason]:
+    below = explain(database, row.id, settings)
+    own = Reason("child batch", row.id, str(below.batch.state), row.enrolled_at, "It waits for what follows.")
+    if not below.reasons:
+        then = f"It is finished; the sweep ends its row here, every {settings.sweep_interval:g} s."
+        own = Reason("child batch", row.id, str(below.batch.state), below.batch.settled_at, then)
+    return [own, *below.reasons]
+
+
+def _of_job(row: Any, settings: Settings) -> tuple[str, datetime | None, str]:
+    state = JobState(row.state)
+    if row.kind == Kind.BLOCK:
+        return "open", row.enrolled_at, "Its producer is still enrolling jobs."
+    if state is JobState.RUNNING:
+        return _of_running(row, settings)
+    if row.publishing_since is not None:
+        due = row.publishing_since + timedelta(seconds=settings.lease_timeout)
+        then = f"Its publisher should be done; at {due:%H:%M:%S} UTC the next sweep publishes it."
+        return f"{state}, not published", row.publishing_since, then
+    if state is JobState.RETRYING:
+        return "retrying", row.started_at, "Its next attempt waits in the broker for its time, or for a worker."
+    then = f"A worker that consumes its queue takes it ({row.task})."
+    return str(state), row.enrolled_at, then
+
+
+def _of_running(row: Any, settings: Settings) -> tuple[str, datetime | None, str]:
+    if row.worker_id is None:
+        return "running", row.started_at, "It runs outside of a worker."
+    if row.heartbeat_at is None:
+        return "running on a worker that is gone", row.started_at, "The next sweep gives it up."
+    who = f"running on {row.hostname}, process {row.pid}, attempt {row.attempt}"
+    silence = (row.now - row.heartbeat_at).total_seconds()
+    if silence < settings.lease_timeout / 2:
+        return who, row.started_at, f"The worker was heard of {silence:.0f} s ago."
+    over = row.heartbeat_at + timedelta(seconds=settings.lease_timeout)
+    return who, row.started_at, f"The worker is silent for {silence:.0f} s; its lease ends at {over:%H:%M:%S} UTC."
