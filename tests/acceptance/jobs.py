@@ -1,0 +1,255 @@
+"""The app that acceptance tests run in real workers, and its tasks.
+
+Both sides make the same app: the worker's process from the environment, the test from the same settings.
+What a task did is appended to a file, a line each, so that a test can count it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from celery import Celery, chain, chord, group
+from celery.exceptions import Ignore, Reject
+
+from celery_flows import Batch, Flows, current_job
+
+#: Where a worker's process reads what its app is made with.
+SETTINGS: Final = "FLOWS_ACCEPTANCE_SETTINGS"
+
+_tasks: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+
+
+def task(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let every app that is made have this function as a task, named "jobs.<function>"."""
+
+    def keep(function: Callable[..., Any]) -> Callable[..., Any]:
+        _tasks.append((function, options))
+        return function
+
+    return keep
+
+
+def make_app(settings: dict[str, Any]) -> Celery:
+    """Make the app: `celery` is its configuration, `flows` ours (None leaves celery-flows out)."""
+    app = Celery("acceptance", set_as_current=False)
+    app.conf.update(settings["celery"])
+    if settings["flows"] is not None:
+        Flows(app, **settings["flows"])
+    for function, options in _tasks:
+        app.task(name=f"jobs.{function.__name__}", shared=False, **options)(function)
+    return app
+
+
+def seen(*words: Any) -> None:
+    """Append a line to the file of what was done; lines of this size are appended whole."""
+    line = json.dumps([*words]) + "\n"
+    file = os.open(os.environ["FLOWS_ACCEPTANCE_SEEN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
+
+
+def _wait_for(path: str) -> None:
+    deadline = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+# ------------------------------------------------------------------ what callbacks do
+
+
+@task()
+def announce(batch_id: str, event: str) -> None:
+    """A callback that says which event of which batch it saw."""
+    job = current_job()
+    assert job is not None
+    assert job.batch.id == batch_id
+    seen("announced", batch_id, event, job.attempt, job.batch.status, dict(job.batch.progress))
+
+
+# ------------------------------------------------------------------ jobs of a crowd
+
+
+@task()
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@task(bind=True, max_retries=5)
+def retried(self: Any, times: int) -> int:
+    if self.request.retries < times:
+        raise self.retry(countdown=0, exc=ValueError("not yet"))
+    return times
+
+
+@task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0, max_retries=5)
+def autoretried(self: Any, times: int) -> int:
+    if self.request.retries < times:
+        raise KeyError("not yet")
+    return times
+
+
+@task()
+def broken() -> None:
+    raise ValueError("broken on purpose")
+
+
+# ------------------------------------------------------------------ jobs for each ending
+
+
+@task(bind=True)
+def once(self: Any, key: str) -> None:
+    """Say that the body ran."""
+    seen("ran", key, self.job.attempt if self.job else None)
+
+
+@task()
+def ignored() -> None:
+    raise Ignore
+
+
+@task(bind=True, max_retries=1)
+def exhausted(self: Any) -> None:
+    raise self.retry(countdown=0, exc=ValueError("no retry is left"))
+
+
+@task()
+def rejected() -> None:
+    raise Reject("not wanted", requeue=False)
+
+
+@task(bind=True)
+def back_early(self: Any, key: str) -> None:
+    seen("ran", key, self.job.attempt)
+    if self.job.attempt < 3:
+        raise Reject("later", requeue=True)
+
+
+@task(bind=True, acks_late=True)
+def back_late(self: Any, key: str) -> None:
+    back_early(self, key)
+
+
+@task(bind=True)
+def replaced(self: Any, shape: str, key: str, how: str = "well") -> Any:
+    """Be replaced by a task, or a canvas with a part that ends well or not."""
+    last = self.app.signature("jobs.part", (key, "last"), immutable=True)
+    part = self.app.signature("jobs.part", (key, how), immutable=True)
+    shapes = {
+        "task": lambda: part,
+        "chain": lambda: chain(part, last),
+        "group": lambda: group(part, last, app=self.app),
+        "chord": lambda: chord([part, last], last.clone(), app=self.app),
+    }
+    return self.replace(shapes[shape]())
+
+
+@task(bind=True, max_retries=2)
+def part(self: Any, key: str, how: str) -> None:
+    if how == "badly":
+        raise ValueError("a part failed")
+    if how == "again" and not self.request.retries:
+        raise self.retry(countdown=0)
+    if how == "replaced":
+        self.replace(self.app.signature("jobs.part", (key, "badly"), immutable=True))
+    seen("part", key, how)
+
+
+@task()
+def endless(key: str) -> None:
+    seen("began", key)
+    _wait_for("/never")
+
+
+@task()
+def gated(key: str, gate: str) -> None:
+    """Run until the test opens the gate."""
+    seen("began", key)
+    _wait_for(gate)
+    seen("ran", key)
+
+
+@task(bind=True)
+def killed(self: Any, key: str) -> None:
+    """Die the first time, as if out of memory."""
+    seen("began", key, self.job.attempt)
+    if self.job.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(bind=True, acks_late=True, reject_on_worker_lost=True)
+def killed_late(self: Any, key: str) -> None:
+    killed(self, key)
+
+
+@task(bind=True, retry_on_worker_lost=True, default_retry_delay=0)
+def killed_retried(self: Any, key: str) -> None:
+    killed(self, key)
+
+
+@task(bind=True, time_limit=1)
+def limited(self: Any, key: str) -> None:
+    """Overrun the hard time limit the first time."""
+    seen("began", key, self.job.attempt)
+    if self.job.attempt == 1:
+        _wait_for("/never")
+
+
+@task(bind=True, time_limit=1, acks_late=True, acks_on_timeout=False, acks_on_failure_or_timeout=False)
+def limited_late(self: Any, key: str) -> None:
+    limited(self, key)
+
+
+@task()
+def leaves() -> None:
+    sys.exit(3)
+
+
+@task(bind=True, max_retries=3)
+def both(self: Any, key: str) -> None:
+    """Ask for a retry and return all the same."""
+    seen("ran", key, self.job.attempt)
+    if self.job.attempt == 1:
+        self.retry(countdown=0, throw=False)
+
+
+@task()
+def greedy() -> None:
+    raise MemoryError("too much")
+
+
+@task(bind=True)
+def grows(self: Any, count: int) -> None:
+    with self.job.batch.jobs():
+        for number in range(count):
+            self.app.tasks["jobs.add"].delay(number, 1)
+
+
+# ------------------------------------------------------------------ tasks that are nobody's job
+
+
+@task()
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@task(bind=True)
+def pid(self: Any) -> int:
+    return os.getpid()
+
+
+def get_batch(app: Celery, batch_id: str) -> Batch:
+    """Find a batch of an app."""
+    return Batch.get(batch_id, app=app)
+
+
+if SETTINGS in os.environ:
+    app = make_app(json.loads(os.environ[SETTINGS]))

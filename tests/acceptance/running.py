@@ -1,0 +1,198 @@
+"""Real workers for tests: started, waited for, stopped or killed, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from acceptance import jobs
+from celery import Celery
+
+from celery_flows import Batch
+from celery_flows.messaging.runtime import Runtime, runtime_of
+from celery_flows.store.tables import Tables
+
+T = TypeVar("T")
+
+#: Seconds within which what is waited for must come about, on a busy machine.
+PATIENCE: Final = 60.0
+
+TESTS: Final = Path(__file__).parents[1]
+
+EVENTS: Final = ("complete", "failure", "settled")
+
+_numbers = count(1)
+
+
+def wait_for(look: Callable[[], T], explain: Callable[[], object] = str, patience: float = PATIENCE) -> T:
+    """Look again and again until there is something to see, and return it."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"it did not come about: {explain()}"
+        time.sleep(0.02)
+    return found
+
+
+class Project:
+    """An app on one broker and one database, its workers, and what its tasks did."""
+
+    def __init__(self, scratch: Path, broker_url: str, database_url: str, **celery: Any) -> None:
+        self._scratch = scratch
+        self._seen = scratch / f"seen-{next(_numbers)}"
+        name = f"acceptance-{os.getpid()}-{next(_numbers)}"
+        self.settings: dict[str, Any] = {
+            "celery": {
+                "broker_url": broker_url,
+                "task_default_queue": name,
+                "broker_connection_retry_on_startup": True,
+                # kombu keeps one pool for all that look the same: closing it must close no other test's.
+                "broker_transport_options": {"client_properties": {"test": name}},
+                "worker_send_task_events": False,
+                **celery,
+            },
+            # Without the sweep a test sees what the protocol itself does.
+            "flows": {"database_url": database_url, "sweep_interval": 3600.0},
+        }
+        self.app: Celery = jobs.make_app(self.settings)
+
+    @property
+    def runtime(self) -> Runtime:
+        return runtime_of(self.app)
+
+    def batch(self, **options: Any) -> Batch:
+        """Make a batch with a callback for every event."""
+        batch = Batch.create(app=self.app, **options)
+        for event in EVENTS:
+            batch.on(event, self.app.signature("jobs.announce", (event,)))
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        """A task of the app."""
+        return self.app.tasks[f"jobs.{name}"]
+
+    def run_one(self, call: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """Run a batch of one call to its end, and return the job's row."""
+        batch = self.batch()
+        with batch.jobs():
+            result = call()
+        batch.wait(patience)
+        return self.row(result.id)
+
+    def row(self, job_id: str) -> Any:
+        """A job as it stands in the database."""
+        table = self.tables.jobs
+        with self.runtime.database.reading() as connection:
+            return connection.execute(table.select().where(table.c.id == job_id)).one()
+
+    def _open_callbacks(self, batch: Batch) -> list[Any]:
+        table = self.tables.jobs
+        is_open = (table.c.announces_id == batch.id) & table.c.outcome.is_(None)
+        with self.runtime.database.reading() as connection:
+            return list(connection.execute(table.select().where(is_open)))
+
+    @property
+    def tables(self) -> Tables:
+        return self.runtime.database.tables
+
+    def seen(self, *words: Any) -> list[list[Any]]:
+        """What tasks said they did, where it begins with these words."""
+        lines = self._seen.read_text().splitlines() if self._seen.exists() else []
+        said = [json.loads(line) for line in lines]
+        return [one[len(words) :] for one in said if one[: len(words)] == [*words]]
+
+    def announced(self, batch: Batch) -> list[str]:
+        """Which events the callbacks of a batch have seen; each as often as it was seen.
+
+        Asked once all of its callbacks have ended.
+        """
+        wait_for(lambda: not self._open_callbacks(batch), lambda: self._open_callbacks(batch))
+        return sorted(event for event, *_ in self.seen("announced", batch.id))
+
+    def environment(self, **flows: Any) -> dict[str, str]:
+        """What a process needs to make this project's app, with some of our settings changed."""
+        settings = {**self.settings, "flows": {**self.settings["flows"], **flows}}
+        ours = {
+            jobs.SETTINGS: json.dumps(settings),
+            "FLOWS_ACCEPTANCE_SEEN": str(self._seen),
+            "PYTHONPATH": str(TESTS),
+            "PYTHONUNBUFFERED": "1",
+        }
+        return {**os.environ, **ours}
+
+    @contextmanager
+    def worker(self, pool: str = "prefork", concurrency: int = 2, *words: str, **flows: Any) -> Iterator[Worker]:
+        """Run a worker until the end of the block, where it must stop well if it still runs."""
+        worker = Worker(self, self._scratch, pool, concurrency, words, flows)
+        try:
+            worker.await_ready()
+            yield worker
+            worker.stop()
+        finally:
+            worker.kill()
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.app.control.purge()
+        self.app.close()
+        self.app.pool.force_close_all()
+        self.runtime.database.close()
+
+
+class Worker:
+    """A worker's process."""
+
+    def __init__(
+        self, project: Project, scratch: Path, pool: str, concurrency: int, words: tuple[str, ...], flows: Any
+    ) -> None:
+        number = next(_numbers)
+        self.name = f"w{number}@test"
+        self._log = scratch / f"worker-{number}.log"
+        command = [sys.executable, "-m", "celery", "-A", "acceptance.jobs", "worker", "-P", pool]
+        command += ["-c", str(concurrency), "-n", self.name, "--loglevel", "info"]
+        command += ["--without-gossip", "--without-mingle", *words]
+        with self._log.open("w") as file:
+            self.process = subprocess.Popen(
+                command,
+                cwd=scratch,
+                env=project.environment(**flows),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def await_ready(self) -> None:
+        """Wait until it consumes."""
+        wait_for(lambda: " ready." in self.log or self.process.poll() is not None, lambda: self.log)
+        assert self.process.poll() is None, self.log
+
+    def await_log(self, pattern: str) -> str:
+        """Wait for a line, and return it."""
+        found = wait_for(lambda: re.search(f".*(?:{pattern}).*", self.log), lambda: self.log)
+        return found[0]
+
+    def stop(self) -> None:
+        """Stop it as an operator does, if it still runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(PATIENCE) == 0, self.log
+
+    def kill(self) -> None:
+        """End it and its children at once."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
