@@ -63,18 +63,17 @@ def explain(database: Database, batch_id: str, settings: Settings) -> Explanatio
     with database.reading() as connection:
         rows = holding.unfinished(connection, database.tables, batch_id, _NAMED)
         numbers = holding.numbers(connection, database.tables, batch_id)
+    has_jobs = any(row.kind != Kind.CALLBACK for row in rows)
     reasons = [reason for row in rows for reason in _reasons(database, row, settings)]
-    return Explanation(record, tuple([*_of_batch(record, bool(rows), settings), *reasons]), numbers)
+    return Explanation(record, (*_of_batch(record, has_jobs, settings), *reasons), numbers)
 
 
-def _of_batch(record: BatchRecord, has_rows: bool, settings: Settings) -> list[Reason]:
+def _of_batch(record: BatchRecord, has_jobs: bool, settings: Settings) -> list[Reason]:
     if record.state is BatchState.PENDING:
         then = "Its first block has not ended. Open one (with batch.jobs():), or cancel the batch."
         return [Reason("batch", record.id, "pending", record.created_at, then)]
-    if record.settled_at is None and not has_rows:
-        then = (
-            f"No job is left, but nobody has decided it yet: the sweep does, every {settings.sweep_interval:g} s."
-        )
+    if record.settled_at is None and not has_jobs:
+        then = f"No job is left; who should have decided it died. The sweep does, every {settings.sweep_interval:g} s."
         return [Reason("batch", record.id, "undecided", record.started_at, then)]
     return []
 

@@ -37,7 +37,7 @@ def unfinished(connection: Connection, tables: Tables, batch_id: str, limit: int
 
 
 def numbers(connection: Connection, tables: Tables, batch_id: str) -> dict[tuple[str, str], int]:
-    """How many rows of a batch have not ended, by kind and state."""
+    """How many rows of a batch have not ended, by kind and state; callbacks whose event has not come wait too."""
     jobs = tables.jobs
     mine = or_(jobs.c.batch_id == batch_id, jobs.c.announces_id == batch_id)
     statement = select(jobs.c.kind, jobs.c.state, func.count()).where(mine, jobs.c.outcome.is_(None))
