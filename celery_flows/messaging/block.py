@@ -15,7 +15,7 @@ from celery_flows.messaging.context import innermost, within
 from celery_flows.messaging.result import EnrolledResult, hold
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
-from celery_flows.states import BatchState, JobState, Kind
+from celery_flows.states import JobState, Kind
 from celery_flows.store import batches, jobs
 from celery_flows.store.database import Connection
 from celery_flows.store.jobs import ReadyJob
@@ -334,7 +334,7 @@ def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> b
         raise BatchNotFound(batch_id=batch_id)
     if batch.is_finished:
         raise BatchFinished(batch_id=batch_id, state=str(batch.state))
-    starts = batch.state is BatchState.PENDING
+    starts = not batch.has_begun
     if connection is not None and not starts and (isolation := strict_isolation(connection)):
         raise JoinRefused(batch_id=batch_id, isolation=isolation)
     return starts

@@ -118,7 +118,7 @@ def stranded(connection: Connection, tables: Tables, after: str, limit: int) -> 
 
 
 def unreported(connection: Connection, tables: Tables, after: str, limit: int) -> list[str]:
-    """Finished child batches, from behind an id on, whose row in their parent is open and waits for no callback."""
+    """Finished child batches, from behind an id on, whose row in their parent is open, with no callback left."""
     batches, jobs = tables.batches, tables.jobs
     callback, parent = jobs.alias("callback"), batches.alias("parent")
     waits = exists().where(callback.c.announces_id == batches.c.id, callback.c.outcome.is_(None))

@@ -253,9 +253,8 @@ def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> boo
 def has_abandoned_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
     """Whether a streaming block of the batch was abandoned in this round."""
     jobs = tables.jobs
-    abandoned = select(jobs.c.id).where(
-        jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, [JobState.FAILED]), jobs.c.kind == Kind.BLOCK, jobs.c.wrong == 1
-    )
+    failed = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, [JobState.FAILED]))
+    abandoned = failed.where(jobs.c.kind == Kind.BLOCK, jobs.c.wrong == 1)
     return connection.execute(abandoned.limit(1)).first() is not None
 
 

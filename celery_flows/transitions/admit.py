@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from celery_flows.errors import BatchFinished, BatchNotFound
-from celery_flows.states import BatchState
 from celery_flows.store import batches, jobs, tallies
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection
@@ -19,7 +18,7 @@ def admit(connection: Connection, tables: Tables, batch_id: str, *, count: int, 
 
     Args:
         count: how many jobs were added.
-        starts: whether this may be the first block of a pending batch, which sets it running. Only then
+        starts: whether this may be the first block of the batch, with which it begins. Only then
             the row is written, so only then it is locked exclusively.
 
     Raises:
@@ -27,7 +26,7 @@ def admit(connection: Connection, tables: Tables, batch_id: str, *, count: int, 
         BatchFinished: it is finished.
     """
     batch = hold_unfinished(connection, tables, batch_id, "exclusive" if starts else "shared")
-    if starts and batch.state is BatchState.PENDING and batches.start(connection, tables, batch_id):
+    if starts and not batch.has_begun and batches.start(connection, tables, batch_id):
         jobs.start_child(connection, tables, batch_id)
     if count and Tolerance.parse(batch.tolerate).is_share:
         tallies.add(connection, tables, batch_id, total=count)

@@ -55,6 +55,8 @@ def _cancel(connection: Connection, tables: Tables, batch_id: str) -> _Step:
         return _Step([], [])
     if batch.is_undecided:
         batches.decide(connection, tables, batch_id, BatchState.CANCELLED)
+    # A batch that waits for its first block waits no more, or it would never be finished.
+    batches.start(connection, tables, batch_id)
     cancelling.end_unstarted(connection, tables, batch_id)
     return _Step(
         cancelling.running(connection, tables, batch_id),

@@ -19,7 +19,7 @@ class Share(NamedTuple):
     batch_id: str
     #: How many jobs it gets.
     jobs: int
-    #: Whether it was pending when its block was opened.
+    #: Whether it had not begun when its block was opened.
     starts: bool
 
 

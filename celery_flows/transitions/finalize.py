@@ -63,7 +63,7 @@ def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
     batch = batches.standing(connection, tables, batch_id, "exclusive")
     if batch is None or batch.is_finished:
         return Step([])
-    is_finished = batch.state is not BatchState.PENDING and not jobs.is_unfinished(connection, tables, batch_id)
+    is_finished = batch.has_begun and not jobs.is_unfinished(connection, tables, batch_id)
     fate = _fate(connection, tables, batch, is_finished)
     events: list[Event] = []
     if fate is not None:
@@ -120,7 +120,7 @@ def _tell_parent(
 def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool) -> BatchState | None:
     if not batch.is_undecided:
         return None
-    if _exceeds_tolerance(connection, tables, batch):
+    if jobs.has_abandoned_block(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch):
         return BatchState.FAILED
     return BatchState.COMPLETE if is_finished else None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from celery_flows.states import JobState
 from celery_flows.store import batches, jobs, workers
-from celery_flows.store.database import Database
+from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance, is_decidable, report
 from celery_flows.transitions.settle import settle
 
-#: Batches repaired in one pass; the next pass goes on.
+#: Jobs that are ended in one pass, and batches that are looked for in one go.
 _LIMIT: Final = 1000
 
 
@@ -46,10 +48,24 @@ def recover_batches(database: Database) -> tuple[list[str], list[ReadyJob]]:
     Returns:
         The batches concerned, and their callbacks that became ready.
     """
-    with database.reading() as connection:
-        suspects = batches.stranded(connection, database.tables, _LIMIT)
-        unreported = batches.unreported(connection, database.tables, _LIMIT)
-    stranded = [batch_id for batch_id in suspects if is_decidable(database, batch_id, went_wrong=True)]
-    ready = [job for batch_id in stranded for job in advance(database, batch_id, went_wrong=True)]
-    ready += [job for batch_id in unreported for job in report(database, batch_id)]
-    return [*stranded, *unreported], ready
+    found: list[str] = []
+    ready: list[ReadyJob] = []
+    for batch_id in _all(database, batches.stranded):
+        if is_decidable(database, batch_id, went_wrong=True):
+            found.append(batch_id)
+            ready += advance(database, batch_id, went_wrong=True)
+    for batch_id in _all(database, batches.unreported):
+        found.append(batch_id)
+        ready += report(database, batch_id)
+    return found, ready
+
+
+def _all(database: Database, find: Callable[[Connection, Tables, str, int], list[str]]) -> Iterator[str]:
+    after = ""
+    while True:
+        with database.reading() as connection:
+            found = find(connection, database.tables, after, _LIMIT)
+        yield from found
+        if len(found) < _LIMIT:
+            return
+        after = found[-1]

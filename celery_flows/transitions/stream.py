@@ -10,8 +10,7 @@ from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending, ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.admit import admit
-from celery_flows.transitions.finalize import advance
-from celery_flows.transitions.settle import settle
+from celery_flows.transitions.finalize import Step, advance, count_wrong, finalize
 
 
 def open_stream(connection: Connection, tables: Tables, block_id: str, batch_id: str, *, starts: bool) -> None:
@@ -41,7 +40,16 @@ def close_stream(database: Database, block_id: str, batch_id: str) -> list[Ready
 
 
 def abandon_stream(database: Database, block_id: str, batch_id: str, problem: str) -> list[ReadyJob]:
-    """Let the block's row stand as failed: the batch is not what it was meant to be."""
+    """Let the block's row stand as failed: the batch is not what it was meant to be, whatever it tolerates."""
     error = EnrolmentAbandoned(batch_id=batch_id, problem=safe_text(problem))
     ending = Ending(block_id, JobState.FAILED, type(error).__name__, str(error), token=block_id)
-    return settle(database, ending, batch_id=batch_id)
+    step = database.transact(_abandon, database.tables, ending, batch_id)
+    above = [] if step.parent_id is None else advance(database, step.parent_id, went_wrong=True)
+    # The batch's last job may have looked before this commit, and seen the block open.
+    return [*step.ready, *above, *advance(database, batch_id)]
+
+
+def _abandon(connection: Connection, tables: Tables, ending: Ending, batch_id: str) -> Step:
+    if jobs.end(connection, tables, ending):
+        count_wrong(connection, tables, batch_id)
+    return finalize(connection, tables, batch_id)
