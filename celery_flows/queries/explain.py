@@ -41,16 +41,15 @@ class Explanation:
 
     batch: BatchRecord
     reasons: tuple[Reason, ...]
-    #: How many of its rows have not ended, by kind and state.
-    numbers: dict[tuple[str, str], int]
+    #: How many more jobs and callbacks of its own it waits for, not named here.
+    more: int
 
     def __str__(self) -> str:
         head = f"Batch {self.batch.id} is {self.batch.state}"
         if not self.reasons:
             return f"{head}. It waits for nothing."
         lines = [f"{head}, and waits for:", *(f"- {reason}" for reason in self.reasons)]
-        hidden = sum(self.numbers.values()) - sum(reason.what != "batch" for reason in self.reasons)
-        return "\n".join([*lines, *([f"- and {hidden} more"] if hidden > 0 else [])])
+        return "\n".join([*lines, *([f"- and {self.more} more"] if self.more else [])])
 
 
 def explain(database: Database, batch_id: str, settings: Settings) -> Explanation:
@@ -62,10 +61,10 @@ def explain(database: Database, batch_id: str, settings: Settings) -> Explanatio
     record = batch(database, batch_id)
     with database.reading() as connection:
         rows = holding.unfinished(connection, database.tables, batch_id, _NAMED)
-        numbers = holding.numbers(connection, database.tables, batch_id)
+        number = holding.count(connection, database.tables, batch_id)
     has_jobs = any(row.kind != Kind.CALLBACK for row in rows)
     reasons = [reason for row in rows for reason in _reasons(database, row, settings)]
-    return Explanation(record, (*_of_batch(record, has_jobs, settings), *reasons), numbers)
+    return Explanation(record, (*_of_batch(record, has_jobs, settings), *reasons), number - len(rows))
 
 
 def _of_batch(record: BatchRecord, has_jobs: bool, settings: Settings) -> list[Reason]:
@@ -73,7 +72,7 @@ def _of_batch(record: BatchRecord, has_jobs: bool, settings: Settings) -> list[R
         then = "Its first block has not ended. Open one (with batch.jobs():), or cancel the batch."
         return [Reason("batch", record.id, "pending", record.created_at, then)]
     if record.settled_at is None and not has_jobs:
-        then = f"No job is left; who should have decided it died. The sweep does, every {settings.sweep_interval:g} s."
+        then = f"No job is left, and who should have decided it died: the sweep does, in {settings.sweep_interval:g} s."
         return [Reason("batch", record.id, "undecided", record.started_at, then)]
     return []
 
@@ -81,8 +80,6 @@ def _of_batch(record: BatchRecord, has_jobs: bool, settings: Settings) -> list[R
 def _reasons(database: Database, row: Any, settings: Settings) -> list[Reason]:
     if row.kind == Kind.BATCH:
         return _of_child(database, row, settings)
-    if row.kind == Kind.CALLBACK and row.state == JobState.WAITING:
-        return []
     what = {Kind.BLOCK: "streaming block", Kind.CALLBACK: f"{row.event} callback"}.get(row.kind, "job")
     return [Reason(what, row.id, *_of_job(row, settings))]
 
