@@ -72,7 +72,7 @@ def _of_batch(record: BatchRecord, has_jobs: bool, settings: Settings) -> list[R
         then = "Its first block has not ended. Open one (with batch.jobs():), or cancel the batch."
         return [Reason("batch", record.id, "pending", record.created_at, then)]
     if record.settled_at is None and not has_jobs:
-        then = f"No job is left, and who should have decided it died: the sweep does, in {settings.sweep_interval:g} s."
+        then = f"No job is left, but nobody decided: the next sweep does, within {settings.sweep_interval:g} s."
         return [Reason("batch", record.id, "undecided", record.started_at, then)]
     return []
 
