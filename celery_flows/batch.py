@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from celery import Signature
-
 from celery_flows.codec import encode, safe_text
-from celery_flows.errors import InvalidSetting, NotJson, UnknownEvent, UnknownTask, WaitTimeout
+from celery_flows.errors import BlockMisuse, InvalidSetting, NotJson, WaitTimeout
 from celery_flows.ids import new_id
-from celery_flows.messaging.block import collecting, open_block
-from celery_flows.messaging.call import encode_arguments, encode_options
+from celery_flows.messaging.block import Block, collecting, holder_of, open_block
+from celery_flows.messaging.callback import new_callback
 from celery_flows.messaging.runtime import Runtime, find_runtime
 from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.progress import Progress
@@ -23,13 +21,13 @@ from celery_flows.queries.batches import BatchRecord
 from celery_flows.queries.explain import Explanation, explain
 from celery_flows.queries.jobs import JobList
 from celery_flows.queries.progress import progress
-from celery_flows.states import EVENT_ALIASES, BatchState, Event, JobState
+from celery_flows.states import BatchState, JobState
 from celery_flows.store.database import Connection
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.joined import Joinable, after_commit, connection_of
 from celery_flows.tolerance import Tolerance
 from celery_flows.transitions.create import NewBatch, adopt, create
-from celery_flows.transitions.listen import NewCallback, listen
+from celery_flows.transitions.listen import listen
 from celery_flows.transitions.reopen import Mode
 
 #: Longest pause between two looks of `wait`, in seconds.
@@ -72,7 +70,7 @@ class Batch:
             tolerate: how much may go wrong before the batch fails: a number of jobs (10) or a share of all
                 jobs known ("5%", rounded down).
             tags: words to find it by.
-            parent: the batch that it is to be a child of.
+            parent: the batch that it is to be a child of. That one still starts with a block of its own.
             on_loss: what becomes of its jobs whose worker died, "fail" or "retry"; None: as the settings say.
             connection: a SQLAlchemy Connection or Session whose transaction it joins.
             app: the Celery app; by default the running task's, the current one, or the only one with Flows.
@@ -80,25 +78,27 @@ class Batch:
         Raises:
             NoFlows: no app was found.
             NotJson: the context can't be stored.
-            InvalidSetting: the tolerance is not one.
+            InvalidSetting: the tolerance is not one, or the tags are a single text.
             BatchFinished: the parent is finished.
+            BlockMisuse: a child made in its parent's block can't join another transaction than the block.
         """
         runtime = parent._runtime if parent is not None and app is None else find_runtime(app)
-        block = open_block() if parent is None else None
-        block = block if block is not None and block.runtime is runtime else None
-        parent_id = parent.id if parent is not None else block.batch_id if block is not None else None
+        block = _parents_block(runtime, parent)
+        parent_id = block.batch_id if block is not None else parent.id if parent is not None else None
         batch = NewBatch(
             new_id(),
             "batch",
             None if description is None else safe_text(description),
             _encode_context(context),
-            encode([safe_text(tag) for tag in tags]),
+            _encode_tags(tags),
             str(Tolerance.parse(tolerate)),
             parent_id,
             _check_on_loss(on_loss),
         )
-        joined = connection_of(connection) if connection is not None else block.connection if block else None
-        _in_transaction(runtime, joined, _create, batch, adopts=parent is not None)
+        joined = None if connection is None else connection_of(connection)
+        if block is not None:
+            joined = block.connection_for(joined)
+        _in_transaction(runtime, joined, _create, batch, adopts=block is None)
         if block is not None:
             block.adopt(batch.id)
         return cls(batch.id, runtime)
@@ -140,9 +140,13 @@ class Batch:
             ValueError: there is no such state.
         """
         runtime = find_runtime(app)
-        wanted = None if state is None else BatchState(state)
         records = batch_queries.batches(
-            runtime.database, state=wanted, kind=kind, since=since, tag=tag, limit=limit
+            runtime.database,
+            state=None if state is None else BatchState(state),
+            kind=kind,
+            since=None if since is None else since.astimezone(UTC),
+            tag=None if tag is None else safe_text(tag),
+            limit=limit,
         )
         return [cls(record.id, runtime, record) for record in records]
 
@@ -191,31 +195,21 @@ class Batch:
         Raises:
             UnknownEvent: there is no such event.
             UnknownTask: the callback is not registered with the app.
+            CanvasNotSupported: the callback is a chain, chord or group.
+            NotJson: its arguments or options can't be stored.
             BatchFinished: the batch is finished, so the event will not come.
         """
-        added = self._callback(event, callback, queue)
+        added = new_callback(self._runtime, self.id, event, callback, queue)
         joined = None if connection is None else connection_of(connection)
+        block = holder_of(self._runtime, self.id)
+        if joined is None and block is not None:
+            joined = block.connection
         ready = _in_transaction(self._runtime, joined, listen, added)
         if joined is None:
             self._runtime.publisher.publish(ready)
         elif ready:
             after_commit(joined, lambda: _publish(self._runtime, ready))
         return self
-
-    def _callback(self, event: str, callback: Any, queue: str | None) -> NewCallback:
-        known = EVENT_ALIASES.get(event, event)
-        if known not in list(Event):
-            raise UnknownEvent(event=event)
-        signature: Any = callback if isinstance(callback, Signature) else getattr(callback, "s", dict)()
-        task = signature.get("task")
-        if task is None or task not in self._runtime.app.tasks:
-            raise UnknownTask(task=str(task or callback))
-        args = list(signature.args) if signature.immutable else [self.id, *signature.args]
-        options = dict(signature.options) | {"task_type": True}
-        queue = queue or options.get("queue") or self._runtime.settings.callback_queue
-        options |= {"queue": queue, "task_id": None}
-        encoded = (*encode_arguments(task, args, signature.kwargs), encode_options(task, options))
-        return NewCallback(new_id(), self.id, Event(known), task, *encoded)
 
     @property
     def progress(self) -> Progress:
@@ -293,19 +287,22 @@ class Batch:
             Its status then.
 
         Raises:
+            BlockMisuse: its own block is open here, so the wait would never end.
             WaitTimeout: it was not finished in time (a TimeoutError).
             BatchNotFound: it does not exist.
         """
+        if holder_of(self._runtime, self.id) is not None:
+            raise BlockMisuse(problem=f"Batch {self.id} can't finish before its block ends: wait after the block.")
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.02
-        while True:
-            record = self._read()
-            if record.settled_at is not None:
-                return str(record.state)
-            if timeout is not None and deadline is not None and time.monotonic() + pause > deadline:
-                raise WaitTimeout(batch_id=self.id, timeout=timeout, progress=repr(self.progress))
+        while (record := self._read()).settled_at is None:
+            if timeout is not None and deadline is not None:
+                pause = min(pause, deadline - time.monotonic())
+                if pause <= 0:
+                    raise WaitTimeout(batch_id=self.id, timeout=timeout, progress=repr(self.progress))
             time.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
+        return str(record.state)
 
     def cancel(self, *, terminate: bool = False) -> None:
         """End it early: jobs that have not started are cancelled, in child batches too; only `settled` fires.
@@ -359,10 +356,24 @@ def _encode_context(context: Any) -> str:
         raise NotJson(task="a batch", argument="The context", problem=f"{error}.") from error
 
 
+def _encode_tags(tags: Iterable[str]) -> str:
+    if isinstance(tags, str):
+        raise InvalidSetting(name="tags", value=tags, allowed=f"a list of texts: [{tags!r}]")
+    return encode([safe_text(tag) for tag in tags])
+
+
 def _check_on_loss(on_loss: str | None) -> str | None:
     if on_loss not in (None, "fail", "retry"):
         raise InvalidSetting(name="on_loss", value=on_loss, allowed='"fail", "retry" or None')
     return on_loss
+
+
+def _parents_block(runtime: Runtime, parent: Batch | None) -> Block | None:
+    """The open block here, if it is that of a new batch's parent: the one around, or the one asked for."""
+    block = open_block()
+    if block is None or block.runtime is not runtime:
+        return None
+    return block if parent is None or parent.id == block.batch_id else None
 
 
 def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool) -> None:

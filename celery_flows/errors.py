@@ -150,17 +150,17 @@ class DuplicateJob(FlowsError):
 
 
 class CanvasNotSupported(FlowsError):
-    """A {shape} can't be enrolled in a batch yet: {task} carries later tasks in its message, where the
-    batch could not see them. Enroll the tasks themselves, and start what comes after them from a
-    callback: batch.on("complete", ...)."""
+    """A {shape} can't be enrolled in a batch yet, nor be a callback: {task} would carry later tasks in its
+    message, where no batch could see them. Enroll the tasks themselves, and start what comes after them
+    from a callback that is one task: batch.on("complete", ...)."""
 
     shape: str
     task: str
 
 
 class ResultNotReady(FlowsError):
-    """Job {job_id} has not been published: its block is still open, so waiting for its result here
-    would never end. Read the result after the block."""
+    """Job {job_id} has not been published: its block is still open, was left by an error, or waits for a
+    transaction to be committed. Waiting for its result here would never end: read it after that."""
 
     job_id: str
 

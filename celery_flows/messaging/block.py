@@ -17,6 +17,7 @@ from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
 from celery_flows.states import JobState, Kind
 from celery_flows.store import batches, jobs
+from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
@@ -162,6 +163,19 @@ class Block:
         inner = [share for block in self._absorbed for share in block.shares]
         return [*inner, Share(self.batch_id, self._count, self._starts)]
 
+    def connection_for(self, joined: Connection | None) -> Connection | None:
+        """The connection on which a child's rows are written: this block's.
+
+        Raises:
+            BlockMisuse: another was asked for.
+        """
+        if joined is not None and joined is not self.connection:
+            raise BlockMisuse(
+                problem="A batch made in its parent's block is written with that block, so it can't join "
+                "another transaction. Leave connection= away, or give it to the parent's block."
+            )
+        return self.connection
+
     def commit(self) -> None:
         """Write all rows in one transaction; publish after it is committed."""
         database = self.runtime.database
@@ -297,9 +311,9 @@ def collecting(
 
 def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable | None) -> Block:
     outer = _holder(open_block(), batch_id)
-    if outer is not None and joined is None:
-        joined = outer.connection
     connection = None if joined is None else connection_of(joined)
+    if outer is not None:
+        connection = outer.connection_for(connection)
     starts = _starts(runtime, batch_id, connection)
     if not streaming:
         return Block(runtime, batch_id, connection, starts=starts)
@@ -315,6 +329,12 @@ def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable 
     return StreamingBlock(runtime, batch_id, starts=starts)
 
 
+def holder_of(runtime: Runtime, batch_id: str) -> Block | None:
+    """The open block here with which the rows of a batch are written, or None."""
+    block = _holder(open_block(), batch_id)
+    return block if block is not None and block.runtime is runtime else None
+
+
 def _holder(block: Block | None, batch_id: str) -> Block | None:
     """The nearest open block, from this one outwards, with which the rows of a batch must be written."""
     while block is not None and not (block.takes_calls and block.holds(batch_id)):
@@ -324,12 +344,7 @@ def _holder(block: Block | None, batch_id: str) -> Block | None:
 
 def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> bool:
     """Check early that a batch can take jobs, and tell whether this may be its first block."""
-    database = runtime.database
-    if connection is not None:
-        batch = batches.standing(connection, database.tables, batch_id)
-    else:
-        with database.reading() as own:
-            batch = batches.standing(own, database.tables, batch_id)
+    batch = _standing(runtime, batch_id, connection)
     if batch is None:
         raise BatchNotFound(batch_id=batch_id)
     if batch.is_finished:
@@ -338,3 +353,13 @@ def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> b
     if connection is not None and not starts and (isolation := strict_isolation(connection)):
         raise JoinRefused(batch_id=batch_id, isolation=isolation)
     return starts
+
+
+def _standing(runtime: Runtime, batch_id: str, connection: Connection | None) -> BatchStanding | None:
+    database = runtime.database
+    if connection is None:
+        with database.reading() as own:
+            return batches.standing(own, database.tables, batch_id)
+    found = batches.standing(connection, database.tables, batch_id)
+    # A transaction may be older than the batch: where it shows what was, a locking read shows what is.
+    return found or batches.standing(connection, database.tables, batch_id, "shared")

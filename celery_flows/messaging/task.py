@@ -107,8 +107,9 @@ def front(task: Any) -> None:
     if issubclass(own, FlowsTask):
         return
     names = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    names["Request"] = request_class(own.Request)
     ours = OnCommit if hasattr(own, "delay_on_commit") else FlowsTask
-    task.__class__ = type(own.__name__, (ours, own, FlowsAttributes), names | {"Request": request_class(own.Request)})
+    task.__class__ = type(own.__name__, (ours, own, FlowsAttributes), names)
 
 
 def front_all(app: Celery) -> None:

@@ -34,12 +34,23 @@ def connection_of(joined: Joinable) -> Connection:
             problem="connection= takes a SQLAlchemy Connection or Session, "
             f"not a {type(joined).__module__}.{type(joined).__qualname__}."
         )
-    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+    if _is_autocommit(connection):
         raise BlockMisuse(
             problem="connection= is in autocommit mode, so there is no transaction to join. "
             "Begin one: with engine.begin() as connection: ..."
         )
     return connection
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    driver: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite":
+        if not connection.in_transaction():
+            connection.begin()
+        # Without the driver's own transactions, but inside one that a listener began, is as good as any.
+        return driver.isolation_level is None and not driver.in_transaction
+    is_on = driver.get_autocommit() if hasattr(driver, "get_autocommit") else getattr(driver, "autocommit", False)
+    return is_on is True or is_on == 1
 
 
 def strict_isolation(connection: Connection) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, or_, select
 
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.counts import is_counted
@@ -39,9 +39,15 @@ def batches(
     if since is not None:
         statement = statement.where(columns.created_at >= since)
     if tag is not None:
-        # Tags are a JSON list: the quotes mark where one begins and ends. Not LIKE, which on SQLite ignores case.
-        statement = statement.where(func.replace(columns.tags, json.dumps(tag), "") != columns.tags)
+        statement = statement.where(_has_tag(columns.tags, tag))
     return connection.execute(statement).all()
+
+
+def _has_tag(tags: Column[Any], tag: str) -> ColumnElement[bool]:
+    # Tags are a JSON list: before one stands a bracket or a comma and a space, which inside of one can't stand
+    # before a bare quote. Not LIKE, which on SQLite ignores case.
+    quoted = json.dumps(tag)
+    return or_(*(func.replace(tags, before + quoted, "") != tags for before in ("[", ", ")))
 
 
 def jobs(

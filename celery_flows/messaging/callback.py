@@ -1,0 +1,46 @@
+"""What is to be called when a batch announces something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Signature, chord, group
+from celery.canvas import _chain
+
+from celery_flows.errors import CanvasNotSupported, UnknownEvent, UnknownTask
+from celery_flows.ids import new_id
+from celery_flows.messaging.call import encode_arguments, encode_options
+from celery_flows.messaging.runtime import Runtime
+from celery_flows.states import EVENT_ALIASES, Event
+from celery_flows.transitions.listen import NewCallback
+
+
+def new_callback(runtime: Runtime, batch_id: str, event: str, callback: Any, queue: str | None) -> NewCallback:
+    """Make a callback of what a user gave.
+
+    Raises:
+        UnknownEvent: there is no such event.
+        UnknownTask: the callback is not registered with the app.
+        CanvasNotSupported: it is a chain, chord or group.
+        NotJson: its arguments or options can't be stored.
+    """
+    known = EVENT_ALIASES.get(event, event)
+    if known not in list(Event):
+        raise UnknownEvent(event=event)
+    signature = _signature(callback)
+    task = signature.get("task")
+    if task is None or task not in runtime.app.tasks:
+        raise UnknownTask(task=str(task or callback))
+    args = list(signature.args) if signature.immutable else [batch_id, *signature.args]
+    queue = queue or signature.options.get("queue") or runtime.settings.callback_queue
+    options = {**signature.options, "task_type": True, "queue": queue, "task_id": None}
+    encoded = (*encode_arguments(task, args, signature.kwargs), encode_options(task, options))
+    return NewCallback(new_id(), batch_id, Event(known), task, *encoded)
+
+
+def _signature(callback: Any) -> Any:
+    """How a callback is to be called; nothing where it is no task."""
+    signature = callback if isinstance(callback, Signature) else getattr(callback, "s", dict)()
+    if isinstance(signature, (group, _chain, chord)):
+        raise CanvasNotSupported(shape=str(signature["subtask_type"]), task=repr(signature))
+    return signature
