@@ -63,6 +63,13 @@ def database_url(request: pytest.FixtureRequest, database_kind: str) -> Iterator
     _empty(url)
 
 
+@pytest.fixture
+def file_url(sqlite_url: str) -> Iterator[str]:
+    """An upgraded SQLite database without rows, for tests that need one database only."""
+    yield sqlite_url
+    _empty(sqlite_url)
+
+
 def _empty(url: str) -> None:
     database = Database(url)
     with database.engine.begin() as connection:
