@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from celery import _state
+
 from celery_flows.batch import Batch
-from celery_flows.messaging.claims import current_claim
+from celery_flows.messaging import effects
+from celery_flows.messaging.claims import Claim, current_claim
 from celery_flows.messaging.runtime import Runtime
+from celery_flows.store.database import Connection
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,21 @@ class Job:
     attempt: int
     #: The batch that it belongs to; in a callback, the batch that it announces.
     batch: Batch = field(repr=False)
+    _claim: Claim = field(repr=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a database transaction that commits together with the job's outcome, when the task returns.
+
+        What is written on its connection happens exactly once: an error, a retry, or another worker that has
+        taken the job meanwhile rolls it back. Leaving the block does not end the transaction; an error that
+        leaves the block does. On SQLite nobody else can write until the task returns.
+
+        Returns:
+            A SQLAlchemy Connection. Don't commit on it.
+        """
+        with effects.transaction(_state.get_current_worker_task().request, self._claim) as connection:
+            yield connection
 
 
 def current_job() -> Job | None:
@@ -27,7 +48,8 @@ def current_job() -> Job | None:
     if claim is None:
         return None
     delivery = claim.delivery
-    return Job(delivery.job_id, claim.attempt, _batch(claim.runtime, delivery.batch_id or delivery.announces_id))
+    batch = _batch(claim.runtime, delivery.batch_id or delivery.announces_id)
+    return Job(delivery.job_id, claim.attempt, batch, claim)
 
 
 def _batch(runtime: Runtime, batch_id: str | None) -> Batch:

@@ -40,7 +40,7 @@ class Settings:
     #: Seconds for which what a process has taken on belongs to it; after that the sweep may repair it.
     lease_timeout: float = _setting(60.0, "a number of seconds above 0", above=0)
     #: Seconds between two heartbeats of a worker process; a lease must last at least three.
-    heartbeat_interval: float = _setting(10.0, "a number of seconds above 0, at most a third of lease_timeout", above=0)
+    heartbeat_interval: float = _setting(10.0, "a number of seconds above 0", above=0)
     #: What becomes of a job whose worker died after its message was acknowledged: "fail", or "retry" for jobs
     #: that bear to run twice. A task (on_loss="retry") and a batch may say otherwise.
     on_loss: str = _setting("fail", '"fail" or "retry"', words=("fail", "retry"))

@@ -12,6 +12,7 @@ from celery import states
 from celery.exceptions import Ignore
 
 from celery_flows.codec import safe_text
+from celery_flows.messaging import effects
 from celery_flows.messaging.claims import Claim, held_by, hold
 from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.runtime import Runtime, attached_to
@@ -19,9 +20,9 @@ from celery_flows.states import JobState
 from celery_flows.store.database import is_unavailable
 from celery_flows.store.jobs import Ending
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
-from celery_flows.transitions.lose import lose
+from celery_flows.transitions.lose import LossPolicy, lose
 from celery_flows.transitions.requeue import requeue
-from celery_flows.transitions.settle import settle
+from celery_flows.transitions.settle import follow, settle
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,10 @@ def _claim_with_lease(runtime: Runtime, task: Any, delivery: Delivery) -> int | 
 def leave(task: Any, state: str | None, result: Any) -> None:
     """Settle what this process has claimed, by how the task ended."""
     held = held_by(task.request)
-    if held is not None:
+    if held is not None and state == states.SUCCESS and effects.is_open(task.request):
+        _settle_with_effects(held, task)
+    elif held is not None:
+        effects.roll_back(task.request)
         persistently(held.runtime, lambda: _settle(held, task, state, result))
     elif state == states.FAILURE:
         _fail_replaced(task, result)
@@ -96,6 +100,18 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         end(held.runtime, held.delivery, JobState.COMPLETE)
     else:
         end(held.runtime, held.delivery, JobState.FAILED, result)
+
+
+def _settle_with_effects(held: Claim, task: Any) -> None:
+    runtime, delivery = held.runtime, held.delivery
+    if effects.commit(task.request, held):
+        ready = persistently(runtime, lambda: follow(runtime.database, delivery.batch_id, delivery.announces_id))
+        runtime.publisher.publish(ready)
+    else:
+        # Nothing was written, so the job bears to run again; one that another has taken is left alone.
+        policy = runtime.loss_policy._replace(on_loss="retry")
+        reason = "its transaction was not committed"
+        persistently(runtime, lambda: give_up(runtime, delivery, reason, policy))
 
 
 def _leaving() -> str:
@@ -129,9 +145,10 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
     runtime.publisher.publish(ready)
 
 
-def give_up(runtime: Runtime, delivery: Delivery, reason: str) -> None:
+def give_up(runtime: Runtime, delivery: Delivery, reason: str, policy: LossPolicy | None = None) -> None:
     """Lose a job whose process died, and publish what became ready by it: perhaps the job itself."""
-    _, ready = lose(runtime.database, delivery.job_id, str(delivery.token), runtime.loss_policy, reason)
+    policy = policy or runtime.loss_policy
+    _, ready = lose(runtime.database, delivery.job_id, str(delivery.token), policy, reason)
     runtime.publisher.publish(ready)
 
 

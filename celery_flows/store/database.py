@@ -9,16 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
 
-__all__ = ["Connection", "Database", "is_missing_table", "is_unavailable", "is_victim"]
+__all__ = ["Connection", "Database", "is_database_error", "is_missing_table", "is_unavailable", "is_victim"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,6 +63,11 @@ class Database:
         self._pid = 0
         self._engine: Engine | None = None
         self._prepared: dict[Statement, Prepared] = {}
+        _databases.add(self)
+
+    def _forget_threads(self) -> None:
+        # The thread that held the lock when the process was forked does not exist in the child.
+        self._lock = threading.RLock()
 
     @property
     def dialect(self) -> str:
@@ -92,7 +98,11 @@ class Database:
             raise
 
     def _make_engine(self) -> Engine:
-        options = {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None} | self._options
+        # Ours to say, whatever the options are for the project's own engine: the protocol depends on them.
+        options = self._options | {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        execution_options = dict(options.get("execution_options") or {})
+        execution_options.pop("isolation_level", None)
+        options["execution_options"] = execution_options
         # One way to write parameters for all drivers: by name.
         options["paramstyle"] = "named" if self.dialect == "sqlite" else "pyformat"
         try:
@@ -110,16 +120,29 @@ class Database:
         return engine
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do `work` in a transaction, and again where the database gave it up in favour of another."""
+        """Do `work` in a transaction, and again where it came to nothing.
+
+        That is where the database gave it up in favour of another, and where the connection was lost before
+        the commit; whether a commit that got no answer took place, nobody knows.
+        """
         for attempt in range(1, _ATTEMPTS + 1):
+            is_done = False
             try:
                 with self.engine.begin() as connection:
-                    return work(connection, *args, **kwargs)
+                    result = work(connection, *args, **kwargs)
+                    is_done = True
+                return result
             except DBAPIError as error:
-                if attempt == _ATTEMPTS or not is_victim(error):
+                if attempt == _ATTEMPTS or not (is_victim(error) or (not is_done and _was_lost(error, attempt))):
                     raise
                 time.sleep(0.005 * attempt)
         raise AssertionError("unreachable")
+
+    def begin(self) -> Connection:
+        """A connection in a transaction that the caller ends and closes."""
+        connection = self.engine.connect()
+        connection.begin()
+        return connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -145,9 +168,7 @@ class Database:
             try:
                 return self._run_once(engine, prepared, values)
             except DBAPIError as error:
-                if attempt == _ATTEMPTS or not (
-                    is_victim(error) or (error.connection_invalidated and attempt < 3)
-                ):
+                if attempt == _ATTEMPTS or not (is_victim(error) or _was_lost(error, attempt)):
                     raise
                 time.sleep(0.005 * (attempt - 1))
         raise AssertionError("unreachable")
@@ -186,6 +207,23 @@ class Database:
             self._engine = None
 
 
+#: All of this process, for the fork that may come.
+_databases: WeakSet[Database] = WeakSet()
+
+
+def _forget_threads() -> None:
+    for database in _databases:
+        database._forget_threads()
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
+def _was_lost(error: DBAPIError, attempt: int) -> bool:
+    """Whether a connection that had been idle was gone; a new one is tried, not many."""
+    return error.connection_invalidated and attempt < 3
+
+
 def _connect(engine: Engine) -> PoolProxiedConnection:
     driver_error = engine.dialect.loaded_dbapi.Error
     try:
@@ -202,6 +240,11 @@ def is_victim(error: DBAPIError) -> bool:
         return True
     number = cause.args[0] if cause is not None and cause.args else None
     return number in _VICTIM_NUMBERS or "database is locked" in str(cause)
+
+
+def is_database_error(error: BaseException) -> bool:
+    """Whether the database, or the way to it, failed."""
+    return isinstance(error, SQLAlchemyError)
 
 
 def is_unavailable(error: BaseException) -> bool:

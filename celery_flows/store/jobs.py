@@ -79,7 +79,7 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
     return statement if dialect == "mysql" else statement.returning(jobs.c.attempt)
 
 
-def complete(tables: Tables, dialect: str) -> ClauseElement:
+def complete(tables: Tables, dialect: str) -> Update:
     """End a running job as complete, if `:at_token` still holds it."""
     jobs = tables.jobs
     return (

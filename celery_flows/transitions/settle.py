@@ -32,9 +32,34 @@ def settle(
             accept_late(database, ending.id, ending.token)
     else:
         database.transact(_end, database.tables, ending, batch_id)
+    return follow(database, batch_id, announces_id, went_wrong=ending.state in WRONG)
+
+
+def complete_within(connection: Connection, tables: Tables, job_id: str, delivery: int, token: str) -> bool:
+    """End a job as complete in a transaction that the caller commits; say whether its claim still held."""
+    statement = jobs.complete(tables, connection.dialect.name)
+    fenced = {"at_id": job_id, "at_delivery": delivery, "at_token": token}
+    return connection.execute(statement, fenced).rowcount == 1
+
+
+def is_complete(database: Database, job_id: str, token: str) -> bool:
+    """Whether a claim has ended its job as complete."""
+    with database.reading() as connection:
+        row = jobs.find(connection, database.tables, job_id)
+    return row is not None and row.state == JobState.COMPLETE and row.token == token
+
+
+def follow(
+    database: Database, batch_id: str | None, announces_id: str | None, *, went_wrong: bool = False
+) -> list[ReadyJob]:
+    """See what hangs on a job whose outcome is committed.
+
+    Returns:
+        Callbacks that became ready.
+    """
     if announces_id is not None:
         return report(database, announces_id)
-    return advance(database, batch_id, went_wrong=ending.state in WRONG) if batch_id is not None else []
+    return advance(database, batch_id, went_wrong=went_wrong) if batch_id is not None else []
 
 
 def _end(connection: Connection, tables: Tables, ending: Ending, batch_id: str | None) -> None:

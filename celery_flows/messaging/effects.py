@@ -1,0 +1,74 @@
+"""The database transaction of a running job: it commits with the job's outcome, or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from celery_flows.messaging.claims import Claim
+from celery_flows.store.database import Connection, is_database_error
+from celery_flows.transitions.settle import complete_within, is_complete
+
+logger = logging.getLogger(__name__)
+
+_ATTRIBUTE: Final = "flows_effects"
+
+
+@contextmanager
+def transaction(request: Any, claim: Claim) -> Iterator[Connection]:
+    """Open the job's transaction, or go on in it; leaving the block does not end it, an error does."""
+    connection = getattr(request, _ATTRIBUTE, None)
+    if connection is None:
+        connection = claim.runtime.database.begin()
+        setattr(request, _ATTRIBUTE, connection)
+    try:
+        yield connection
+    except BaseException:
+        roll_back(request)
+        raise
+
+
+def is_open(request: Any) -> bool:
+    """Whether the job has a transaction open."""
+    return getattr(request, _ATTRIBUTE, None) is not None
+
+
+def roll_back(request: Any) -> None:
+    """Undo what the job wrote in its transaction, if it opened one."""
+    connection = _take(request)
+    if connection is not None:
+        # A connection that is lost has rolled back by itself.
+        with suppress(Exception):
+            connection.rollback()
+        connection.close()
+
+
+def commit(request: Any, claim: Claim) -> bool:
+    """Commit what the job wrote, together with its outcome; say whether that was done.
+
+    It is not where another has taken the job meanwhile, or where the database failed: then nothing is written.
+    """
+    connection = _take(request)
+    delivery = claim.delivery
+    fenced = (delivery.job_id, delivery.number, str(delivery.token))
+    try:
+        with connection:
+            if complete_within(connection, claim.runtime.database.tables, *fenced):
+                connection.commit()
+                return True
+            connection.rollback()
+            logger.warning("Job %s was taken by another: what it wrote is rolled back.", delivery.job_id)
+            return False
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        logger.warning("Job %s: its transaction could not be committed (%s).", delivery.job_id, error)
+        return is_complete(claim.runtime.database, delivery.job_id, str(delivery.token))
+
+
+def _take(request: Any) -> Any:
+    connection = getattr(request, _ATTRIBUTE, None)
+    setattr(request, _ATTRIBUTE, None)
+    return connection
