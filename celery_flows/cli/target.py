@@ -9,6 +9,7 @@ from functools import cached_property
 import click
 
 from celery_flows.cli import APP, SETTINGS
+from celery_flows.errors import ConfigurationError
 from celery_flows.messaging.runtime import Runtime, runtime_of
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
 from celery_flows.store.database import Database
@@ -26,12 +27,14 @@ class Target:
         """The working parts of the app.
 
         Raises:
-            UsageError: there is no app.
-            ConfigurationError: the app has no Flows.
+            UsageError: there is no app, or it has no Flows.
         """
         if APP not in self._meta:
             raise click.UsageError("This needs your app, its broker and routes: celery -A your_project flows ...")
-        return runtime_of(self._meta[APP])
+        try:
+            return runtime_of(self._meta[APP])
+        except ConfigurationError as error:
+            raise click.UsageError(f"{error} Or is another app meant? celery -A your_project flows ...") from error
 
     @cached_property
     def settings(self) -> Settings:

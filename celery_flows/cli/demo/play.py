@@ -66,15 +66,14 @@ def _watch(stage: Stage, watch: Watch) -> None:
     """Show the progress until the manifest is written."""
     changed, seen = time.monotonic(), None
     with open_show() as show:
-        while not (stage.run / MANIFEST).exists():
+        while seen is None or seen.pending or not (stage.run / MANIFEST).exists():
             progress = watch.look()
-            if progress != seen:
+            if seen is None or dict(progress) != dict(seen):
                 show(progress)
                 changed, seen = time.monotonic(), progress
             if not stage.workers.are_alive() or time.monotonic() - changed > _PATIENCE:
                 raise Failure(f"Nothing goes on any more; the workers' log is {stage.run / LOG}")
             time.sleep(_INTERVAL)
-        show(watch.look())
 
 
 def _check(stage: Stage, root: Folder, manifest: dict[str, Any], fails: int) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
-
 from celery_flows.progress import Progress
 
 #: Shows one moment's progress.
@@ -20,10 +18,16 @@ def open_show() -> Iterator[Show]:
     """Choose how to show progress."""
     rich = _rich() if sys.stdout.isatty() else None
     if rich is None:
-        yield lambda progress: click.echo(line_of(progress))
+        yield lambda progress: say(line_of(progress))
     else:
         with _bar(rich) as show:
             yield show
+
+
+def say(line: str) -> None:
+    """Say something while the bar may be there. Not through click, which writes past the bar."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def line_of(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -67,16 +68,26 @@ def set_up(
     """
     run = Path(tempfile.mkdtemp(prefix="celery-flows-demo-"))
     (run / MEASURES).mkdir()
+    # The run's own database need not outlive a power cut, and so need not wait for the disk.
+    options = {"engine_options": {"connect_args": {"factory": _Hasty}}} if database_url is None else {}
     database_url = database_url or f"sqlite:///{run / 'flows.sqlite3'}"
     broker_url = broker_url or _MEMORY
     _put_into_environment(database_url, broker_url)
-    app = make_app(run.name, **flows)
+    app = make_app(run.name, **flows, **options)
     _see_broker(app)
     _make_tables(app)
     in_memory = broker_url == _MEMORY
     start = in_this_process(app, run, workers) if in_memory else in_processes(app, run, workers, flows)
     with closing(app), start as started:
         yield Stage(app, run, database_url, broker_url, workers, started)
+
+
+class _Hasty(sqlite3.Connection):
+    """A connection that writes when it suits the disk."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.execute("PRAGMA synchronous = OFF")
 
 
 def _put_into_environment(database_url: str, broker_url: str) -> None:
@@ -87,15 +98,15 @@ def _put_into_environment(database_url: str, broker_url: str) -> None:
 
 
 def _see_broker(app: Celery) -> None:
+    shown = ""
     try:
-        connection = app.connection_for_write()
-    except Exception as error:
-        raise Failure(f"The broker's URL can't be used: {error}") from error
-    with connection:
-        try:
+        with app.connection_for_write() as connection:
+            shown = connection.as_uri()
             connection.ensure_connection(max_retries=1, interval_start=0)
-        except Exception as error:
-            raise Unreachable(f"The broker {connection.as_uri()} can't be reached: {error}") from error
+    except (ImportError, LookupError) as error:
+        raise Failure(f"The broker's URL can't be used: {error}") from error
+    except Exception as error:
+        raise Unreachable(f"The broker {shown} can't be reached: {error}") from error
 
 
 def _make_tables(app: Celery) -> None:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import click
 from celery import Celery
 from kombu import Queue
 
 from celery_flows.batch import Batch
+from celery_flows.cli.demo.show import say
 from celery_flows.cli.demo.tally import Measure, add_up, measure_file
 from celery_flows.flows import Flows
 from celery_flows.job import current_job
@@ -62,12 +62,12 @@ def measure(top: str, path: str, run: str, *, must_fail: bool = False) -> None:
 
 def tell_complete(batch_id: str) -> None:
     """The callback for `complete`."""
-    click.echo(f"callback complete: batch {batch_id} is complete")
+    say(f"callback complete: batch {batch_id} is complete")
 
 
 def tell_failure(batch_id: str) -> None:
     """The callback for `failure`, which comes while other jobs still run."""
-    click.echo(f"callback failure:  batch {batch_id} has failed, the other jobs go on")
+    say(f"callback failure:  batch {batch_id} has failed, the other jobs go on")
 
 
 def write_manifest(batch_id: str, run: str) -> None:
@@ -86,7 +86,7 @@ def write_manifest(batch_id: str, run: str) -> None:
     written.write_text(json.dumps(manifest, indent=1), "ascii")
     written.rename(Path(run, MANIFEST))
     summary = {key: value for key, value in manifest.items() if key != "entries"}
-    click.echo(f"callback settled:  {json.dumps(summary)}")
+    say(f"callback settled:  {json.dumps(summary)}")
 
 
 def _failed(root: Batch) -> list[dict[str, Any]]:

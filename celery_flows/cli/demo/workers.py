@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import click
 from celery import Celery
 from celery.worker import WorkController, state
 
+from celery_flows.cli.demo.show import say
 from celery_flows.cli.demo.tasks import queues_of
 
 #: Seconds for which a worker may finish what it does.
@@ -109,7 +109,7 @@ def _echo(lines: IO[str]) -> None:
     for line in lines:
         # The worker's own words are for its log.
         if line.startswith("callback "):
-            click.echo(line, nl=False)
+            say(line.rstrip("\n"))
 
 
 def _end(process: subprocess.Popen[str]) -> None:
