@@ -12,6 +12,7 @@ from celery_flows.ids import new_id
 from celery_flows.messaging import eager
 from celery_flows.messaging.call import encode_arguments, encode_options, expiry
 from celery_flows.messaging.context import innermost, within
+from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.result import EnrolledResult, hold
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
@@ -23,7 +24,7 @@ from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
 from celery_flows.transitions.enroll import NewJob, Share, enroll
 from celery_flows.transitions.finalize import advance
-from celery_flows.transitions.stream import abandon_stream, close_stream, open_stream
+from celery_flows.transitions.stream import abandon_stream, check_stream, close_stream, open_stream
 
 #: How something is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
 Defer = Callable[[Callable[[], None]], None]
@@ -184,8 +185,11 @@ class Block:
             after_commit(self.connection, self._publish_joined)
             return
         if len(self._spool) or any(share.starts for share in self.shares):
-            database.transact(enroll, database.tables, self._spool, self.shares)
+            database.transact(self._write)
         self._publish(ready_jobs(self._spool))
+
+    def _write(self, connection: Connection) -> None:
+        enroll(connection, self.runtime.database.tables, self._spool, self.shares)
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
         self._is_published = True
@@ -211,9 +215,15 @@ class StreamingBlock(Block):
 
     def __init__(self, runtime: Runtime, batch_id: str, *, starts: bool) -> None:
         super().__init__(runtime, batch_id, None, starts=False)
-        self._block_id = new_id()
+        self._lease = Lease(runtime.settings, runtime.new_database(check=False))
+        self._lease.start()
+        self._block_id = self._lease.id
         database = runtime.database
-        database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
+        try:
+            database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
+        except BaseException:
+            self._lease.stop()
+            raise
 
     def _add(self, job: NewJob) -> None:
         super()._add(job)
@@ -224,6 +234,10 @@ class StreamingBlock(Block):
         """Enroll and publish what has been collected."""
         self.commit()
         self._count = 0
+
+    def _write(self, connection: Connection) -> None:
+        super()._write(connection)
+        check_stream(connection, self.runtime.database.tables, self._block_id, self.batch_id)
 
     def absorb(self, inner: Block) -> None:
         """Write the child's row first, then let the child's block end on its own."""
@@ -243,11 +257,13 @@ class StreamingBlock(Block):
         except BaseException as error:
             self.abort(error)
             raise
+        self._lease.stop()
         self.runtime.publisher.publish(close_stream(self.runtime.database, self._block_id, self.batch_id))
 
     def abort(self, error: BaseException) -> None:
         """End with an error: what was enrolled runs, and the batch fails."""
         super().abort(error)
+        self._lease.stop()
         problem = f"{type(error).__name__}: {error}"
         ready = abandon_stream(self.runtime.database, self._block_id, self.batch_id, problem)
         self.runtime.publisher.publish(ready)

@@ -229,6 +229,13 @@ def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
 
 
+def hold_running(connection: Connection, tables: Tables, job_id: str) -> bool:
+    """Lock a job that is running; say whether it is."""
+    jobs = tables.jobs
+    statement = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.RUNNING)
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
 def is_claimable(connection: Connection, tables: Tables, job_id: str, delivery: int) -> bool:
     """Whether a delivery may claim a job, as far as the job goes."""
     jobs = tables.jobs

@@ -14,10 +14,12 @@ from celery_flows.store.workers import SWEEP
 
 
 class Held(NamedTuple):
-    """A running job and the claim on it."""
+    """A running job, or an open streaming block, and the claim on it."""
 
     id: str
     token: str
+    kind: str
+    batch_id: str | None
 
 
 def renew(connection: Connection, tables: Tables, worker_id: str, hostname: str, pid: int) -> None:
@@ -72,7 +74,7 @@ def held_by(
     """The jobs that run under a worker's lease, from behind an id on."""
     jobs = tables.jobs
     statement = (
-        select(jobs.c.id, jobs.c.token)
+        select(jobs.c.id, jobs.c.token, jobs.c.kind, jobs.c.batch_id)
         .where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING, jobs.c.id > after)
         .order_by(jobs.c.id)
         .limit(limit)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Final, NamedTuple
 
+from celery_flows.states import Kind
 from celery_flows.store import leases
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.lose import LossPolicy, Lost, lose
+from celery_flows.transitions.stream import abandon_stream
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +61,20 @@ def _give_up(database: Database, worker_id: str, lease: float, policy: LossPolic
         return expired
     while held := _held_by(database, worker_id, after):
         for claim in held:
-            lost, ready = lose(database, claim.id, claim.token, policy, f"worker {worker_id}: {reason}")
+            lost, ready = _lose(database, claim, policy, f"worker {worker_id}: {reason}")
             expired.ready.extend(ready)
             expired.lost.extend([lost] if lost is not None else [])
         after = held[-1].id
     return expired
+
+
+def _lose(
+    database: Database, claim: leases.Held, policy: LossPolicy, reason: str
+) -> tuple[Lost | None, list[ReadyJob]]:
+    if claim.kind != Kind.BLOCK or claim.batch_id is None:
+        return lose(database, claim.id, claim.token, policy, reason)
+    ready = abandon_stream(database, claim.id, claim.batch_id, "its producer died.")
+    return Lost(claim.id, False, claim.batch_id, None, []), ready
 
 
 def _held_by(database: Database, worker_id: str, after: str) -> list[leases.Held]:

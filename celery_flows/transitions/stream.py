@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery_flows.codec import safe_text
 from celery_flows.errors import EnrolmentAbandoned
 from celery_flows.states import JobState, Kind
-from celery_flows.store import jobs
+from celery_flows.store import jobs, leases
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending, ReadyJob
 from celery_flows.store.tables import Tables
@@ -28,13 +28,29 @@ def open_stream(connection: Connection, tables: Tables, block_id: str, batch_id:
         kind=Kind.BLOCK,
         state=JobState.RUNNING,
         token=block_id,
+        # The producer holds a lease under the block's own id.
+        worker_id=block_id,
     )
     admit(connection, tables, batch_id, count=0, starts=starts)
 
 
+def check_stream(connection: Connection, tables: Tables, block_id: str, batch_id: str) -> None:
+    """See that nobody has given up the block: the last statement of each of its chunks.
+
+    Raises:
+        EnrolmentAbandoned: its lease ran out, so the batch has failed without the rest.
+    """
+    if not jobs.hold_running(connection, tables, block_id):
+        raise EnrolmentAbandoned(batch_id=batch_id, problem="its producer was not heard of for too long.")
+
+
 def close_stream(database: Database, block_id: str, batch_id: str) -> list[ReadyJob]:
-    """Take the block's row away: all that it had to enroll is enrolled."""
-    database.transact(jobs.remove, database.tables, block_id)
+    """Take the block's row away: all that it had to enroll is enrolled.
+
+    Raises:
+        EnrolmentAbandoned: its lease ran out before.
+    """
+    database.transact(_close, database.tables, block_id, batch_id)
     # A tolerance that is a share of all jobs was not judged while the block was open.
     return advance(database, batch_id, went_wrong=True)
 
@@ -49,7 +65,14 @@ def abandon_stream(database: Database, block_id: str, batch_id: str, problem: st
     return [*step.ready, *above, *advance(database, batch_id)]
 
 
+def _close(connection: Connection, tables: Tables, block_id: str, batch_id: str) -> None:
+    check_stream(connection, tables, block_id, batch_id)
+    jobs.remove(connection, tables, block_id)
+    leases.end(connection, tables, block_id, 0)
+
+
 def _abandon(connection: Connection, tables: Tables, ending: Ending, batch_id: str) -> Step:
     if jobs.end(connection, tables, ending):
         count_wrong(connection, tables, batch_id)
+    leases.end(connection, tables, ending.id, 0)
     return finalize(connection, tables, batch_id)
