@@ -66,7 +66,9 @@ def abandon_stream(database: Database, block_id: str, batch_id: str, problem: st
 
 
 def _close(connection: Connection, tables: Tables, block_id: str, batch_id: str) -> None:
-    check_stream(connection, tables, block_id, batch_id)
+    # A second call finds no row; a row that has ended was abandoned.
+    if jobs.find(connection, tables, block_id) is not None:
+        check_stream(connection, tables, block_id, batch_id)
     jobs.remove(connection, tables, block_id)
     leases.end(connection, tables, block_id, 0)
 
