@@ -13,7 +13,7 @@ from celery_flows.messaging import capture, signals, tasks
 from celery_flows.messaging.runtime import Runtime, attached_to, describe
 from celery_flows.messaging.task import FlowsAttributes, front_all
 from celery_flows.messaging.worker import DecodeErrorStep, UpkeepStep
-from celery_flows.settings import PREFIX, Settings
+from celery_flows.settings import PREFIX, check
 
 #: What a spawned child calls with its copy of the app: only the configuration and this name get there.
 _FIXUP: Final = "celery_flows.flows:fixup"
@@ -39,7 +39,7 @@ class Flows:
             UnknownSetting: there is no such setting.
             InvalidSetting: a value has the wrong type or is out of range.
         """
-        Settings.build(settings)
+        check(settings)
         self._settings = settings
         self._runtime: Runtime | None = None
         if app is not None:
@@ -55,7 +55,7 @@ class Flows:
         """
         if not isinstance(app, Celery):
             raise NotCelery(given=describe(app))
-        Settings.build(settings)
+        check(settings)
         for name, value in {**self._settings, **settings}.items():
             app.conf[PREFIX + name] = value
         self._runtime = install(app)

@@ -59,22 +59,32 @@ class Settings:
 
         Raises:
             UnknownSetting: there is no such setting.
-            InvalidSetting: a value has the wrong type or is out of range.
+            InvalidSetting: a value has the wrong type or is out of range, or two don't go together.
         """
-        keys = keys or {}
-        for name in values:
-            check_name(name, keys.get(name, name))
-        for one in fields(cls):
-            if one.name in values:
-                _check_value(keys.get(one.name, one.name), values[one.name], one)
+        check(values, keys)
         settings = cls(**values)
         if settings.lease_timeout < 3 * settings.heartbeat_interval:
             raise InvalidSetting(
-                name=keys.get("lease_timeout", "lease_timeout"),
+                name=(keys or {}).get("lease_timeout", "lease_timeout"),
                 value=settings.lease_timeout,
                 allowed=f"at least three times heartbeat_interval, which is {settings.heartbeat_interval:g} s",
             )
         return settings
+
+
+def check(values: Mapping[str, Any], keys: Mapping[str, str] | None = None) -> None:
+    """Check each value by itself, where others may be given elsewhere.
+
+    Raises:
+        UnknownSetting: there is no such setting.
+        InvalidSetting: a value has the wrong type or is out of range.
+    """
+    keys = keys or {}
+    for name in values:
+        check_name(name, keys.get(name, name))
+    for one in fields(Settings):
+        if one.name in values:
+            _check_value(keys.get(one.name, one.name), values[one.name], one)
 
 
 def names() -> list[str]:

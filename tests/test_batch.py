@@ -18,6 +18,7 @@ from celery_flows.errors import BlockMisuse, CanvasNotSupported, InvalidSetting,
 
 @pytest.fixture
 def app(file_url: str) -> Iterator[Celery]:
+    """An app with Flows and a few tasks."""
     with flows_app(file_url) as app:
         yield app
 
@@ -52,7 +53,7 @@ def test_create_keeps_what_it_is_given(app: Celery) -> None:
         ({"tags": "nightly"}, InvalidSetting, r"'tags' is 'nightly', but must be a list of texts: \['nightly'\]"),
         ({"tolerate": "lots"}, InvalidSetting, "'tolerate' is 'lots'"),
         ({"tolerate": -1}, InvalidSetting, "'tolerate' is -1"),
-        ({"tolerate": "101%"}, InvalidSetting, "from \"0%\" to \"100%\""),
+        ({"tolerate": "101%"}, InvalidSetting, 'from "0%" to "100%"'),
     ],
 )
 def test_create_refuses(app: Celery, values: dict[str, Any], error: type[Exception], says: str) -> None:
@@ -66,7 +67,7 @@ def test_create_refuses(app: Celery, values: dict[str, Any], error: type[Excepti
 @pytest.mark.parametrize("batch_id", ["nonsense", None, "", "with\x00nul", "\ud800", 7, "x" * 300, "' or 1=1"])
 def test_get_of_what_is_no_id(app: Celery, batch_id: Any) -> None:
     """Whatever is not the id of a batch is not found, and nothing else."""
-    with pytest.raises(BatchNotFound, match="There is no batch"):
+    with pytest.raises(BatchNotFound, match=r"There is no batch"):
         Batch.get(batch_id, app=app)
 
 
@@ -121,7 +122,7 @@ def test_list_filters(app: Celery) -> None:
     assert new in Batch.list(app=app, state="pending")
     assert new not in Batch.list(app=app, state="complete")
     assert Batch.list(app=app, kind="flow") == []
-    with pytest.raises(ValueError, match="sleepy"):
+    with pytest.raises(ValueError, match=r"sleepy"):
         Batch.list(app=app, state="sleepy")
 
 
@@ -185,7 +186,7 @@ def test_wait_inside_its_own_block_raises(app: Celery) -> None:
     with batch.jobs():
         child = Batch.create(app=app)
         for one in (batch, child):
-            with pytest.raises(BlockMisuse, match="wait after the block"):
+            with pytest.raises(BlockMisuse, match=r"wait after the block"):
                 one.wait(timeout=1)
 
 
@@ -229,12 +230,12 @@ def test_where_a_callback_runs(file_url: str) -> None:
 def test_on_refuses(app: Celery, file_url: str) -> None:
     """An unknown event, what is no task of this app, and a canvas are refused at once, by name."""
     batch, note = Batch.create(app=app), app.tasks["shop.note"]
-    with pytest.raises(UnknownEvent, match='There is no event \'done\'. Events are "complete"'):
+    with pytest.raises(UnknownEvent, match=r'There is no event \'done\'. Events are "complete"'):
         batch.on("done", note)
-    with pytest.raises(UnknownTask, match="'elsewhere.f' is not registered"):
+    with pytest.raises(UnknownTask, match=r"'elsewhere.f' is not registered"):
         batch.on("complete", app.signature("elsewhere.f"))
     for nothing in (print, "shop.nothing", None, 3):
-        with pytest.raises(UnknownTask, match="is not registered"):
+        with pytest.raises(UnknownTask, match=r"is not registered"):
             batch.on("complete", nothing)
     for canvas in (chain(note.s(), note.s()), group(note.s(), note.s()), chord([note.s()], note.s())):
         with pytest.raises(CanvasNotSupported, match=r"shop\.note.* would carry later tasks"):
@@ -278,7 +279,8 @@ def test_on_failure_after_the_failure_fires_at_once(app: Celery) -> None:
 @pytest.mark.parametrize("event", ["complete", "success"])
 def test_success_is_another_name_for_complete(app: Celery, event: str) -> None:
     """Several callbacks of one event all run, whichever of its names they were added under."""
-    batch = Batch.create(app=app).on(event, app.tasks["shop.note"].s(1)).on("complete", app.tasks["shop.note"].s(2))
+    note = app.tasks["shop.note"]
+    batch = Batch.create(app=app).on(event, note.s(1)).on("complete", note.s(2))
     with batch.jobs():
         app.tasks["shop.add"].delay(1)
     work(app)

@@ -106,7 +106,7 @@ def front(task: Any) -> None:
     own = type(task)
     if issubclass(own, FlowsTask):
         return
-    names: dict[str, Any] = {"__module__": own.__module__, "__qualname__": own.__qualname__, "__doc__": own.__doc__}
+    names = {name: getattr(own, name) for name in ("__module__", "__qualname__", "__doc__")}
     names["Request"] = request_class(own.Request)
     ours = OnCommit if hasattr(own, "delay_on_commit") else FlowsTask
     task.__class__ = type(own.__name__, (ours, own, FlowsAttributes), names)
