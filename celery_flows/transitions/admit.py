@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from celery_flows.errors import BatchFinished, BatchNotFound
+from celery_flows.errors import BatchCancelled, BatchFinished, BatchNotFound
+from celery_flows.states import BatchState
 from celery_flows.store import batches, jobs, tallies
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection
@@ -24,8 +25,11 @@ def admit(connection: Connection, tables: Tables, batch_id: str, *, count: int, 
     Raises:
         BatchNotFound: there is no such batch.
         BatchFinished: it is finished.
+        BatchCancelled: it is cancelled, and waits only for what runs.
     """
     batch = hold_unfinished(connection, tables, batch_id, "exclusive" if starts else "shared")
+    if batch.state is BatchState.CANCELLED:
+        raise BatchCancelled(batch_id=batch_id)
     if starts and not batch.has_begun and batches.start(connection, tables, batch_id):
         jobs.start_child(connection, tables, batch_id)
     if count and Tolerance.parse(batch.tolerate).is_share:

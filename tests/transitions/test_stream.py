@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scenes import add_callback, count, enroll_jobs, fate_of, ids, make_batch, row, run_job, state_of
 
-from celery_flows.errors import BatchFinished
+from celery_flows.errors import BatchFinished, EnrolmentAbandoned
 from celery_flows.ids import new_id
 from celery_flows.queries.progress import progress
 from celery_flows.states import BatchState, JobState
@@ -95,7 +95,7 @@ def test_an_abandoned_block_fails_its_batch_whatever_is_tolerated(database: Data
 
 
 def test_abandoning_after_closing_is_nothing(database: Database) -> None:
-    """A block ends once: whichever of close and abandon comes second finds it gone, or ended."""
+    """A block ends once: abandoning a closed one changes nothing, and closing an abandoned one says so."""
     batch = make_batch(database)
     closed, abandoned = open_block(database, batch), open_block(database, batch)
     enroll_jobs(database, batch, 1, starts=False)
@@ -103,7 +103,8 @@ def test_abandoning_after_closing_is_nothing(database: Database) -> None:
     abandon_stream(database, closed, batch, "too late")
     assert fate_of(database, batch) == (BatchState.RUNNING, False)
     abandon_stream(database, abandoned, batch, "died")
-    close_stream(database, abandoned, batch)
+    with pytest.raises(EnrolmentAbandoned):
+        close_stream(database, abandoned, batch)
     assert state_of(database, abandoned) is JobState.FAILED
 
 
