@@ -1,7 +1,7 @@
 """Run the Python blocks of a page of the documentation, in order, as one program: python pages.py PAGE.
 
 The broker is in memory, and a worker runs in a thread. A block that is followed by one marked `output` must
-print exactly that. A block with a caption is a file, which later blocks may import.
+print exactly that.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import io
 import os
 import re
 import sys
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 _FENCE = re.compile(
-    r"^(?P<skip>% not run: .+\n)?```(?:\{code-block\} )?(?P<language>\w+)\n(?P<options>(?::\w+:.*\n)*)\n?"
+    r"^(?P<skip>% not run: .+\n)?```(?P<language>\w+)\n"
     r"(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-_CAPTION = re.compile(r":caption: (.+)\n")
 
 
 class Block(NamedTuple):
@@ -28,7 +28,6 @@ class Block(NamedTuple):
     language: str
     code: str
     line: int
-    caption: str | None
     is_skipped: bool
 
 
@@ -37,10 +36,8 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     found = []
     for match in _FENCE.finditer(text):
-        caption = _CAPTION.search(match["options"])
         line = text.count("\n", 0, match.start("code"))
-        name = caption[1] if caption else None
-        found.append(Block(match["language"], match["code"], line, name, bool(match["skip"])))
+        found.append(Block(match["language"], match["code"], line, bool(match["skip"])))
     return found
 
 
@@ -55,19 +52,34 @@ def programs(page: Path) -> list[tuple[Block, str | None]]:
     ]
 
 
-def run(page: Path) -> None:
-    """Run a page."""
-    namespace: dict[str, Any] = {"__name__": "page"}
+class Said:
+    """What a page prints, apart from what the worker's thread prints at the same time."""
+
+    def __init__(self) -> None:
+        self._page = threading.get_ident()
+        self._text = io.StringIO()
+
+    def print(self, *words: Any, **options: Any) -> None:
+        """Print, as the page's blocks know it."""
+        print(*words, **options, file=self._text if threading.get_ident() == self._page else sys.stdout)
+
+    def take(self) -> str:
+        """What the page has printed since the last time."""
+        text = self._text.getvalue()
+        self._text = io.StringIO()
+        return text
+
+
+def run(page: Path, refresh: Callable[[], None]) -> None:
+    """Run a page; `refresh` is called after each block, for the tasks that it defined."""
+    said = Said()
+    namespace: dict[str, Any] = {"__name__": "page", "print": said.print}
     for block, expected in programs(page):
-        if block.caption is not None:
-            Path(block.caption).write_text(block.code)
         # The empty lines make the numbers in a traceback those of the page.
-        code = compile("\n" * block.line + block.code, str(page), "exec")
-        printed = io.StringIO()
-        with redirect_stdout(printed):
-            exec(code, namespace)
-        said = printed.getvalue()
-        assert expected is None or said == expected, f"{page}:{block.line}: printed {said!r}, not {expected!r}"
+        exec(compile("\n" * block.line + block.code, str(page), "exec"), namespace)
+        refresh()
+        printed = said.take()
+        assert expected in (None, printed), f"{page}:{block.line}: printed {printed!r}, not {expected!r}"
 
 
 def main(page: Path) -> None:
@@ -77,9 +89,9 @@ def main(page: Path) -> None:
 
     app.conf.broker_transport_options = {"polling_interval": 0.01}
     app.loader.import_module("celery.contrib.testing.tasks")
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR") as worker:
         app.set_default()
-        run(page)
+        run(page, worker.consumer.update_strategies)
         sys.stdout.flush()
         # Stopping the worker takes seconds, and proves nothing about the page.
         os._exit(0)
