@@ -80,6 +80,7 @@ class Batch:
             NotJson: the context can't be stored.
             InvalidSetting: the tolerance is not one, or the tags are a single text.
             BatchFinished: the parent is finished.
+            BatchCancelled: the parent is cancelled.
             BlockMisuse: a child made in its parent's block can't join another transaction than the block.
         """
         runtime = parent._runtime if parent is not None and app is None else find_runtime(app)
@@ -164,6 +165,7 @@ class Batch:
 
         Raises:
             BatchFinished: the batch is finished; raised at the start where it is so already, else at the end.
+            BatchCancelled: it is cancelled, and waits only for the jobs that run; raised likewise.
             NotJson: at a call whose arguments can't be stored.
             CanvasNotSupported: at a chain or chord.
             BlockMisuse: streaming and connection don't go together.

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from celery_flows.errors import BatchFinished, BatchNotFound, BlockMisuse, CanvasNotSupported, JoinRefused
+from celery_flows.errors import (
+    BatchCancelled,
+    BatchFinished,
+    BatchNotFound,
+    BlockMisuse,
+    CanvasNotSupported,
+    JoinRefused,
+)
 from celery_flows.ids import new_id
 from celery_flows.messaging import eager
 from celery_flows.messaging.call import encode_arguments, encode_options, expiry
@@ -16,7 +23,7 @@ from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.result import EnrolledResult, hold
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
-from celery_flows.states import JobState, Kind
+from celery_flows.states import BatchState, JobState, Kind
 from celery_flows.store import batches, jobs
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection
@@ -310,6 +317,7 @@ def collecting(
     Raises:
         BatchNotFound: there is no such batch.
         BatchFinished: it is finished.
+        BatchCancelled: it is cancelled.
         BlockMisuse: streaming can't be had here.
         JoinRefused: the joined transaction can't see the batch finish.
     """
@@ -365,6 +373,8 @@ def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> b
         raise BatchNotFound(batch_id=batch_id)
     if batch.is_finished:
         raise BatchFinished(batch_id=batch_id, state=str(batch.state))
+    if batch.state is BatchState.CANCELLED:
+        raise BatchCancelled(batch_id=batch_id)
     starts = not batch.has_begun
     if connection is not None and not starts and (isolation := strict_isolation(connection)):
         raise JoinRefused(batch_id=batch_id, isolation=isolation)

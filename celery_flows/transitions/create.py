@@ -34,6 +34,7 @@ def adopt(connection: Connection, tables: Tables, parent_id: str, child_id: str)
 
     Raises:
         BatchFinished: the parent is finished.
+        BatchCancelled: it is cancelled.
     """
     jobs.add_one(connection, tables, id=child_id, batch_id=parent_id, kind=Kind.BATCH, state=JobState.WAITING)
     admit(connection, tables, parent_id, count=1, starts=False)

@@ -35,6 +35,7 @@ def enroll(
     Raises:
         BatchNotFound: one of the batches does not exist.
         BatchFinished: one of the batches is finished; nothing was written.
+        BatchCancelled: one of the batches is cancelled; nothing was written.
     """
     add_jobs(connection, tables, chunks)
     for share in shares:

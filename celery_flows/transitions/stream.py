@@ -19,6 +19,7 @@ def open_stream(connection: Connection, tables: Tables, block_id: str, batch_id:
     Raises:
         BatchNotFound: there is no such batch.
         BatchFinished: it is finished.
+        BatchCancelled: it is cancelled.
     """
     jobs.add_one(
         connection,
