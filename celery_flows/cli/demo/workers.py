@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 
 from celery import Celery
 from celery.worker import WorkController, state
+from celery.worker.consumer import Consumer
 
 from celery_flows.cli.demo.show import say
 from celery_flows.cli.demo.tasks import queues_of
@@ -43,6 +44,15 @@ class _InProcess:
         return self._process.poll() is None
 
 
+class _PromptConsumer(Consumer):
+    """Acknowledges at once, as Celery's own does since 5.7: older ones wait two seconds for another message."""
+
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do something now."""
+        p(*args, **kwargs)
+        return p
+
+
 @contextmanager
 def in_this_process(app: Celery, run: Path, number: int) -> Iterator[Workers]:
     """Run a worker in a thread, its jobs in a pool of threads."""
@@ -52,6 +62,7 @@ def in_this_process(app: Celery, run: Path, number: int) -> Iterator[Workers]:
         app=app,
         hostname=f"{run.name}@here",
         pool="threads",
+        consumer_cls=_PromptConsumer,
         concurrency=number,
         without_heartbeat=True,
         without_mingle=True,
