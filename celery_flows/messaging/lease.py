@@ -6,13 +6,14 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from celery_flows.ids import new_id
 from celery_flows.messaging import native
 from celery_flows.settings import Settings
 from celery_flows.store.database import Database
-from celery_flows.transitions.lease import renew
+from celery_flows.transitions.lease import mark_reserved, renew
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,17 @@ _TICK: Final = 0.25
 class Lease:
     """One incarnation of a worker's main process: named by an id of its own, never by host and pid."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, reserved: Callable[[], dict[str, int]] = dict
+    ) -> None:
         """Name the incarnation.
 
         Args:
             database: for this alone, so that the lease holds while the pool of connections is used up.
+            reserved: tells the jobs whose messages wait in this process, by id, with their delivery numbers.
         """
+        self._reserved = reserved
+        self._marked: dict[str, int] = {}
         self.id = new_id()
         self._settings = settings
         self._database = database
@@ -64,12 +70,20 @@ class Lease:
     def _try_renew(self) -> None:
         try:
             renew(self._database, self.id, socket.gethostname(), os.getpid(), self.seconds)
+            self._mark_reserved()
         except Exception as error:
             self._say_late(error)
         else:
             if self._is_late:
                 logger.warning("The lease is renewed again: this worker takes jobs again.")
             self._renewed_at, self._is_late = time.monotonic(), False
+
+    def _mark_reserved(self) -> None:
+        reserved = self._reserved()
+        fresh = {job: number for job, number in reserved.items() if self._marked.get(job) != number}
+        if fresh:
+            mark_reserved(self._database, self.id, fresh)
+        self._marked = reserved
 
     def _say_late(self, error: Exception) -> None:
         silence = time.monotonic() - self._renewed_at

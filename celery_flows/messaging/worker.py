@@ -13,6 +13,7 @@ from celery.exceptions import WorkerTerminate
 from celery_flows.errors import FlowsError
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.outcomes import reporter
+from celery_flows.messaging.reserved import reserved_jobs
 from celery_flows.messaging.runtime import attached_to
 from celery_flows.messaging.signals import on_decode_error
 from celery_flows.messaging.sweep import sweep_in_turn
@@ -45,7 +46,7 @@ class UpkeepStep(bootsteps.StartStopStep):
             logger.error("The database can't be reached (%s). Jobs wait until it can.", error)
         # The pool forks after this: children must not inherit open connections.
         runtime.database.close()
-        runtime.lease = Lease(runtime.settings, runtime.new_database(check=False))
+        runtime.lease = Lease(runtime.settings, runtime.new_database(check=False), reserved_jobs)
         runtime.lease.start()
         # Not this step's stop: steps stop in an order of Celery's choice, and the pool must have stopped.
         signals.worker_shutdown.connect(on_shutdown, weak=False, dispatch_uid="celery_flows.shutdown")

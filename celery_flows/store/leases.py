@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, case, delete, exists, func, insert, select, update
 
-from celery_flows.states import JobState
+from celery_flows.states import CLAIMABLE, JobState
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 from celery_flows.store.workers import SWEEP
@@ -80,6 +82,40 @@ def held_by(
         .limit(limit)
     )
     return [Held(*row) for row in connection.execute(statement)]
+
+
+def reserve(connection: Connection, tables: Tables, worker_id: str, reserved: dict[str, int]) -> None:
+    """Note which jobs wait in a worker's memory, so that they are not forgotten with it."""
+    jobs = tables.jobs
+    by_delivery: dict[int, list[str]] = {}
+    for job_id, number in reserved.items():
+        by_delivery.setdefault(number, []).append(job_id)
+    for number, ids in by_delivery.items():
+        waiting = update(jobs).where(jobs.c.id.in_(ids), jobs.c.delivery == number)
+        connection.execute(waiting.where(one_of(jobs.c.state, CLAIMABLE)).values(worker_id=worker_id))
+
+
+def release(connection: Connection, tables: Tables, worker_id: str) -> None:
+    """Forget what waited in a worker's memory: it gave the messages back to the broker."""
+    jobs = tables.jobs
+    waiting = update(jobs).where(jobs.c.worker_id == worker_id, one_of(jobs.c.state, CLAIMABLE))
+    connection.execute(waiting.values(worker_id=None))
+
+
+def take_reserved(connection: Connection, tables: Tables, worker_id: str, limit: int) -> list[ReadyJob]:
+    """Take over what waited in a dead worker's memory, under the next delivery number."""
+    jobs = tables.jobs
+    columns = (jobs.c[name] for name in ReadyJob._fields)
+    waiting = select(*columns).where(jobs.c.worker_id == worker_id, one_of(jobs.c.state, CLAIMABLE))
+    rows = connection.execute(waiting.order_by(jobs.c.id).limit(limit).with_for_update()).all()
+    found = [ReadyJob(*row) for row in rows]
+    if found:
+        state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
+        taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
+        connection.execute(
+            taken.values(state=state, delivery=jobs.c.delivery + 1, worker_id=None, publishing_since=utcnow())
+        )
+    return [job._replace(delivery=job.delivery + 1) for job in found]
 
 
 def end(connection: Connection, tables: Tables, worker_id: str, lease: float) -> bool:

@@ -38,7 +38,13 @@ def _renew(connection: Connection, tables: Tables, worker_id: str, hostname: str
 
 def retire(database: Database, worker_id: str, policy: LossPolicy) -> Expired:
     """End a worker's lease and hand back what still runs under it."""
+    database.transact(leases.release, database.tables, worker_id)
     return _give_up(database, worker_id, 0.0, policy, "it stopped")
+
+
+def mark_reserved(database: Database, worker_id: str, reserved: dict[str, int]) -> None:
+    """Note which jobs' messages wait in a worker's memory, by id, with their delivery numbers."""
+    database.transact(leases.reserve, database.tables, worker_id, reserved)
 
 
 def expire(database: Database, lease: float, policy: LossPolicy) -> Expired:
@@ -65,6 +71,8 @@ def _give_up(database: Database, worker_id: str, lease: float, policy: LossPolic
             expired.ready.extend(ready)
             expired.lost.extend([lost] if lost is not None else [])
         after = held[-1].id
+    while taken := database.transact(leases.take_reserved, database.tables, worker_id, _CHUNK):
+        expired.ready.extend(taken)
     return expired
 
 
