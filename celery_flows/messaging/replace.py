@@ -9,7 +9,7 @@ from typing import Any
 from celery.canvas import Signature, _chain, chord, group
 
 from celery_flows.messaging.claims import Claim
-from celery_flows.messaging.header import HEADER
+from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.transitions.hand_over import hand_over
 
 
@@ -28,8 +28,19 @@ def prepare_replacement(claim: Claim, signature: Signature) -> None:
     hand_over(claim.runtime.database, delivery.job_id, delivery.number, str(delivery.token))
     for task in tasks:
         is_last = task.options.get("task_id") == delivery.job_id
-        header = replace(following, is_part=not is_last).write()
-        task.options["headers"] = (task.options.get("headers") or {}) | {HEADER: header}
+        _mark(task, replace(following, is_part=not is_last))
+
+
+def prepare_part(part: Delivery, signature: Signature) -> None:
+    """Let what replaces a part of a replacement be such a part as well."""
+    for task in _leaves(signature):
+        # The rest of its chain comes along, and knows already what it is.
+        if HEADER not in (task.options.get("headers") or {}):
+            _mark(task, replace(part, token=None))
+
+
+def _mark(task: Signature, delivery: Delivery) -> None:
+    task.options["headers"] = (task.options.get("headers") or {}) | {HEADER: delivery.write()}
 
 
 def _leaves(signature: Any) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from celery_flows.messaging.block import Block, open_block
 from celery_flows.messaging.claims import held_by
 from celery_flows.messaging.gate import enter
 from celery_flows.messaging.header import Delivery, owns
-from celery_flows.messaging.replace import prepare_replacement
+from celery_flows.messaging.replace import prepare_part, prepare_replacement
 from celery_flows.messaging.request import request_class
 from celery_flows.messaging.result import expect
 
@@ -36,8 +36,11 @@ class FlowsTask(Task):
 
     def on_replace(self, sig: Any) -> Any:
         """Let the job stay unfinished until what replaces it has ended."""
+        delivery = None if self.request.is_eager else Delivery.read(self.request.headers)
         claim = held_by(self.request)
-        if claim is not None and not self.request.is_eager:
+        if delivery is not None and delivery.is_part:
+            prepare_part(delivery, sig)
+        elif delivery is not None and claim is not None:
             prepare_replacement(claim, sig)
         return super().on_replace(sig)
 

@@ -123,7 +123,7 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
         .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
         .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
         .values(
-            state=word(JobState.RETRYING),
+            state=bindparam("to_state"),
             delivery=jobs.c.delivery + literal_column("1"),
             token=None,
             worker_id=None,

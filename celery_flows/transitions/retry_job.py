@@ -1,4 +1,4 @@
-"""Retry a job: running -> retrying, with the message of its next attempt."""
+"""Retry a job: running -> retrying (or ready, where its message went back), with the message of its next attempt."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class NextAttempt(NamedTuple):
     args: str
     kwargs: str
     options: str
+    #: What the job is until it is claimed again: retrying or ready.
+    state: str = JobState.RETRYING
 
 
 def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
@@ -41,6 +43,7 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
         to_args=attempt.args,
         to_kwargs=attempt.kwargs,
         to_options=attempt.options,
+        to_state=str(attempt.state),
     )
     # Read, rather than count the rows: the statement may have run twice over a lost connection.
     return database.transact(_written, database.tables, attempt)
@@ -48,6 +51,6 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
 
 def _written(connection: Connection, tables: Tables, attempt: NextAttempt) -> list[ReadyJob]:
     row = jobs.find(connection, tables, attempt.id)
-    if row is None or row.state != JobState.RETRYING or row.delivery != attempt.delivery + 1:
+    if row is None or row.state != attempt.state or row.delivery != attempt.delivery + 1:
         return []
     return [ReadyJob(*(getattr(row, name) for name in ReadyJob._fields))]

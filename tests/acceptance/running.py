@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from acceptance import jobs
 from celery import Celery
+from kombu import Exchange, Message, Queue
 
 from celery_flows import Batch
 from celery_flows.messaging.runtime import Runtime, runtime_of
@@ -25,7 +26,7 @@ from celery_flows.store.tables import Tables
 T = TypeVar("T")
 
 #: Seconds within which what is waited for must come about, on a busy machine.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 10.0
 
 TESTS: Final = Path(__file__).parents[1]
 
@@ -80,13 +81,48 @@ class Project:
         """A task of the app."""
         return self.app.tasks[f"jobs.{name}"]
 
-    def run_one(self, call: Callable[[], Any], patience: float = PATIENCE) -> Any:
-        """Run a batch of one call to its end, and return the job's row."""
+    def enroll(self, task: str, *args: Any, **options: Any) -> tuple[Batch, str]:
+        """Make a batch of one call; return it and the job's id. `options` are those of the publishing."""
         batch = self.batch()
         with batch.jobs():
-            result = call()
-        batch.wait(patience)
-        return self.row(result.id)
+            result = self.app.signature(task if "." in task else f"jobs.{task}", args).apply_async(**options)
+        return batch, result.id
+
+    def run(self, task: str, *args: Any, **options: Any) -> Any:
+        """Run a batch of one call to its end, see that its callbacks fit, and return the job's row."""
+        return self.ended(*self.enroll(task, *args, **options))
+
+    def ended(self, batch: Batch, job_id: str) -> Any:
+        """Wait for a batch of one job, see that its callbacks fit the job's state, and return the job's row."""
+        fate = batch.wait(PATIENCE)
+        row = self.row(job_id)
+        is_good = row.state == "complete"
+        assert (fate, self.announced(batch)) == (
+            ("complete", ["complete", "settled"]) if is_good else ("failed", ["failure", "settled"])
+        )
+        return row
+
+    def take_message(self, queue: str) -> Message:
+        """Take a message out of a queue that no worker reads."""
+        with self.app.connection_for_read() as connection, connection.channel() as channel:
+
+            bound = Queue(queue, Exchange(queue), queue).bind(channel)
+            message: Message = wait_for(bound.get)
+            message.ack()
+            return message
+
+    def send_message(self, message: Message, **changes: Any) -> None:
+        """Publish a message that was taken, as it was but for some changes, to the queue of the workers."""
+        whole = {
+            "body": message.body,
+            "headers": message.headers,
+            "content_type": message.content_type,
+            "content_encoding": message.content_encoding,
+            "correlation_id": message.properties.get("correlation_id"),
+        }
+        queue = self.app.conf.task_default_queue
+        with self.app.connection_for_write() as connection, connection.Producer() as producer:
+            producer.publish(**(whole | changes), routing_key=queue, exchange=queue)
 
     def row(self, job_id: str) -> Any:
         """A job as it stands in the database."""
@@ -124,7 +160,7 @@ class Project:
         ours = {
             jobs.SETTINGS: json.dumps(settings),
             "FLOWS_ACCEPTANCE_SEEN": str(self._seen),
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
             "PYTHONUNBUFFERED": "1",
         }
         return {**os.environ, **ours}
