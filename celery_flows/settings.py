@@ -46,6 +46,9 @@ class Settings:
     on_loss: str = _setting("fail", '"fail" or "retry"', words=("fail", "retry"))
     #: After so many losses a job fails, however it was delivered.
     max_losses: int = _setting(3, "a whole number from 1 to 100", least=1, most=100)
+    #: Seconds after which a job that waits in a queue that the broker calls empty is published again; each
+    #: further time it takes twice as long.
+    requeue_after: float = _setting(600.0, "a number of seconds above 0", above=0)
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
 

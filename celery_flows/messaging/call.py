@@ -67,6 +67,16 @@ def expiry(options: Mapping[str, Any]) -> str | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
 
 
+def delay_of(options: Mapping[str, Any]) -> float:
+    """Seconds from now until a call with these options may run."""
+    eta = options.get("eta")
+    if eta is None:
+        return float(options.get("countdown") or 0)
+    moment = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
 def decode_options(text: str) -> dict[str, Any]:
     """Read what `encode_options` stored."""
     options: dict[str, Any] = decode(text)

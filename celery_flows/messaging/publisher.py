@@ -16,14 +16,14 @@ from kombu.exceptions import OperationalError
 
 from celery_flows.codec import decode, safe_text
 from celery_flows.messaging import eager
-from celery_flows.messaging.call import decode_options
+from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
 from celery_flows.store.jobs import Ending, ReadyJob
-from celery_flows.transitions.publish import keep_for_publishing, mark_published
+from celery_flows.transitions.publish import Published, keep_for_publishing, mark_published
 from celery_flows.transitions.settle import settle
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Publisher:
         started, published = time.monotonic(), 0
         for chunk in chunked(ready, self._settings.chunk_size):
             if time.monotonic() - started > self._settings.lease_timeout / 2:
-                keep_for_publishing(self._database, chunk)
+                keep_for_publishing(self._database, [job.id for job in chunk])
             armed: list[ReadyJob] = []
             sent = self._publish_chunk(chunk, armed)
             published += sent + (self.publish(armed) if armed else 0)
@@ -74,10 +74,14 @@ class Publisher:
             for job in chunk:
                 armed += self._send_or_fail(partial(eager.run, self._app), job)
             return len(chunk)
+        sent: list[Published] = []
         try:
-            with self._app.producer_pool.acquire(block=True) as producer, _pipelined(producer):
+            with self._app.producer_pool.acquire(block=True) as pooled, _pipelined(pooled):
+                producer = NotingProducer(pooled)
                 for job in chunk:
+                    producer.queue = None
                     armed += self._send_or_fail(self._send, job, producer)
+                    sent.append(Published(job.id, job.delivery, producer.queue, _delay(job.options)))
         except _BROKER_ERRORS as error:
             # With a pipeline it is unknown what arrived: a second message under the same number is dropped.
             logger.warning(
@@ -88,7 +92,7 @@ class Publisher:
                 self._settings.lease_timeout,
             )
             return 0
-        mark_published(self._database, chunk)
+        mark_published(self._database, sent)
         return len(chunk)
 
     def _send_or_fail(self, send: Callable[..., None], job: ReadyJob, *more: Any) -> list[ReadyJob]:
@@ -117,6 +121,30 @@ class Publisher:
             add_to_parent=False,
             **options,
         )
+
+
+class NotingProducer:
+    """A kombu producer that keeps in mind which queue it sent the last message to."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self.queue: str | None = None
+
+    def publish(self, body: Any, **options: Any) -> Any:
+        """Publish, as kombu's producer does."""
+        # Celery names a queue in this way; any other exchange may lead to several, or to none.
+        self.queue = options.get("routing_key") if options.get("exchange") == "" else None
+        return self._producer.publish(body, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+
+def _delay(options: str) -> float:
+    """Seconds until a call may run."""
+    if '"eta"' not in options and '"countdown"' not in options:
+        return 0.0
+    return delay_of(decode_options(options))
 
 
 def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:

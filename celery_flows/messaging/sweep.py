@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
+from celery_flows.messaging.queues import is_empty
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.transitions.lease import expire
-from celery_flows.transitions.recover import cancel_expired, recover_batches, take_overdue, take_turn
+from celery_flows.transitions.recover import (
+    cancel_expired,
+    recover_batches,
+    take_overdue,
+    take_turn,
+    take_vanished,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +46,10 @@ def sweep(runtime: Runtime, age: float | None = None) -> Swept:
     expired, ready = cancel_expired(runtime.database)
     decided, more = recover_batches(runtime.database)
     published = runtime.publisher.publish([*lost.ready, *ready, *more])
+    settings = runtime.settings
+    empty = partial(is_empty, runtime.app)
+    for vanished in take_vanished(runtime.database, settings.requeue_after, settings.chunk_size, empty):
+        published += runtime.publisher.publish(vanished)
     while overdue := take_overdue(runtime.database, age, runtime.settings.chunk_size):
         taken = runtime.publisher.publish(overdue)
         published += taken

@@ -93,13 +93,16 @@ def complete(tables: Tables, dialect: str) -> Update:
 def probe(tables: Tables, dialect: str) -> Select[Any]:
     """Look for a job of `:batch_id` that has not ended, from the newest end of the index.
 
-    The newest end, as the oldest is where the dead entries of ended jobs pile up.
+    The newest end, as the oldest is where the dead entries of ended jobs pile up. PostgreSQL sees that the
+    index is in this order only if the outcome is named, NULL though it is in every row; else it sorts all
+    unfinished jobs, or walks back over those of newer batches. MariaDB would sort if it were named.
     """
     jobs = tables.jobs
+    is_named = dialect not in ("mysql", "mariadb")
     return (
         select(jobs.c.id)
         .where(jobs.c.batch_id == bindparam("batch_id"), jobs.c.outcome.is_(None))
-        .order_by(jobs.c.id.desc())
+        .order_by(*([jobs.c.outcome.desc()] if is_named else []), jobs.c.id.desc())
         .limit(literal_column("1"))
     )
 
@@ -245,7 +248,7 @@ def is_claimable(connection: Connection, tables: Tables, job_id: str, delivery: 
 
 def is_unfinished(connection: Connection, tables: Tables, batch_id: str) -> bool:
     """Whether a job of the batch has not ended: the check under the lock, in a statement of its own."""
-    return connection.execute(probe(tables, ""), {"batch_id": batch_id}).first() is not None
+    return connection.execute(probe(tables, connection.dialect.name), {"batch_id": batch_id}).first() is not None
 
 
 def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
@@ -311,20 +314,37 @@ def remove(connection: Connection, tables: Tables, job_id: str) -> bool:
     return connection.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.outcome.is_(None))).rowcount == 1
 
 
-def mark_queued(connection: Connection, tables: Tables, published: Iterable[tuple[str, int]]) -> None:
+class Published(NamedTuple):
+    """Which publish of a job the broker has, and where."""
+
+    job_id: str
+    delivery: int
+    #: The queue, where it is known.
+    queue: str | None = None
+    #: Seconds from now until the message may run.
+    delay: float = 0.0
+
+    @classmethod
+    def of(cls, job: ReadyJob) -> Published:
+        """A job that was published, nobody knows to which queue."""
+        return cls(job.id, job.delivery)
+
+
+def mark_queued(connection: Connection, tables: Tables, published: Iterable[Published]) -> None:
     """Note that messages are with the broker, for those jobs that have not gone further meanwhile."""
     jobs = tables.jobs
-    by_delivery: dict[int, list[str]] = {}
-    for job_id, delivery in published:
-        by_delivery.setdefault(delivery, []).append(job_id)
+    alike: dict[tuple[int, str | None, float], list[str]] = {}
+    for one in published:
+        alike.setdefault((one.delivery, one.queue, one.delay), []).append(one.job_id)
     state = case((jobs.c.state == word(JobState.READY), word(JobState.QUEUED)), else_=jobs.c.state)
-    for delivery, ids in by_delivery.items():
+    for (delivery, queue, delay), ids in alike.items():
         statement = (
             update(jobs)
             .where(jobs.c.id.in_(ids), jobs.c.delivery == delivery)
             .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
         )
-        connection.execute(statement.values(state=state, publishing_since=None))
+        since = utcnow() if delay <= 0 else seconds_ago(-delay)
+        connection.execute(statement.values(state=state, publishing_since=None, queue=queue, queued_at=since))
 
 
 def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:

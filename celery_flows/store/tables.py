@@ -119,6 +119,9 @@ def _jobs(metadata: MetaData) -> Table:
         Column("enrolled_at", UtcDateTime, nullable=False),
         # Since when somebody has meant to publish it; NULL where there is nothing to publish.
         Column("publishing_since", UtcDateTime),
+        # Where its message waits, and since when; for one with a countdown, from when on.
+        Column("queue", String(255)),
+        Column("queued_at", UtcDateTime),
         # When its message is no longer to be run; the broker may drop it without a word.
         Column("expires_at", UtcDateTime),
         Column("started_at", UtcDateTime),
@@ -130,6 +133,8 @@ def _jobs(metadata: MetaData) -> Table:
     for column in (jobs.c.publishing_since, jobs.c.expires_at, jobs.c.worker_id):
         is_set = column.is_not(None)
         Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
+    queued = jobs.c.queued_at.is_not(None) & jobs.c.ended_at.is_(None)
+    Index(f"{name}_queued", jobs.c.ended_at, jobs.c.queued_at, postgresql_where=queued, sqlite_where=queued)
     return jobs
 
 

@@ -90,7 +90,7 @@ def _mysql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
 @compiles(seconds_ago)
 def _sqlite_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || {seconds} || ' seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', (-{seconds}) || ' seconds')"
 
 
 @compiles(seconds_ago, "postgresql")

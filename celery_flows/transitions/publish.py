@@ -6,17 +6,19 @@ from collections.abc import Iterable, Sequence
 
 from celery_flows.store import jobs
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.jobs import Published
+
+__all__ = ["Published", "keep_for_publishing", "mark_published"]
 
 
-def mark_published(database: Database, published: Iterable[ReadyJob]) -> None:
+def mark_published(database: Database, published: Iterable[Published]) -> None:
     """Note that the broker has these messages."""
-    marks = [(job.id, job.delivery) for job in published]
+    marks = list(published)
     if marks:
         database.transact(jobs.mark_queued, database.tables, marks)
 
 
-def keep_for_publishing(database: Database, ready: Sequence[ReadyJob]) -> None:
+def keep_for_publishing(database: Database, ids: Sequence[str]) -> None:
     """Go on owning jobs whose turn comes late, so that the sweep does not publish them a second time."""
-    if ready:
-        database.transact(jobs.keep, database.tables, [job.id for job in ready])
+    if ids:
+        database.transact(jobs.keep, database.tables, ids)

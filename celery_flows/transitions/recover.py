@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from celery_flows.states import JobState
-from celery_flows.store import batches, jobs, workers
+from celery_flows.store import batches, jobs, vanished, workers
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending, ReadyJob
 from celery_flows.store.tables import Tables
@@ -25,6 +25,26 @@ def take_turn(database: Database, interval: float) -> bool:
 def take_overdue(database: Database, age: float, limit: int) -> list[ReadyJob]:
     """Take over up to `limit` jobs that somebody meant to publish `age` seconds ago and did not."""
     return database.transact(jobs.take_overdue, database.tables, age, limit)
+
+
+def take_vanished(
+    database: Database, age: float, limit: int, is_empty: Callable[[str], bool]
+) -> Iterator[list[ReadyJob]]:
+    """Take over jobs that are queued, while their queue has nothing and no worker is known to hold them.
+
+    Never by age alone: in a long backlog every message is old and none is gone.
+
+    Args:
+        age: seconds in the queue before a job is looked at; twice as many after each further publish.
+        limit: jobs to take at a time.
+        is_empty: asks the broker whether a queue has no message.
+    """
+    with database.reading() as connection:
+        queues = vanished.queues(connection, database.tables, age)
+    for queue in queues:
+        if is_empty(queue):
+            while taken := database.transact(vanished.take, database.tables, queue, age, limit):
+                yield taken
 
 
 def cancel_expired(database: Database) -> tuple[int, list[ReadyJob]]:

@@ -83,6 +83,8 @@ def make_jobs() -> None:
         sa.Column("error_message", LONG_TEXT),
         sa.Column("enrolled_at", MOMENT, nullable=False),
         sa.Column("publishing_since", MOMENT),
+        sa.Column("queue", sa.String(255)),
+        sa.Column("queued_at", MOMENT),
         sa.Column("expires_at", MOMENT),
         sa.Column("started_at", MOMENT),
         sa.Column("ended_at", MOMENT),
@@ -91,6 +93,7 @@ def make_jobs() -> None:
     make_index("jobs", "announces", ["announces_id"])
     for column in ("publishing_since", "expires_at", "worker_id"):
         make_index("jobs", column, [column], where=f"{column} IS NOT NULL")
+    make_index("jobs", "queued", ["ended_at", "queued_at"], where="queued_at IS NOT NULL AND ended_at IS NULL")
 
 
 def make_tallies() -> None:

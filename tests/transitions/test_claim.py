@@ -10,7 +10,7 @@ from celery_flows.store.database import Connection, Database
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.hand_over import hand_over
-from celery_flows.transitions.publish import mark_published
+from celery_flows.transitions.publish import Published, mark_published
 from celery_flows.transitions.recover import take_overdue
 from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
@@ -145,7 +145,7 @@ def test_a_fast_worker_claims_before_the_publish_is_marked(database: Database) -
     claim(database, job, 1, "t")
     ready = retry_job(database, next_attempt(job))
     assert claim(database, job, 2, "fast") == 2
-    mark_published(database, ready)
+    mark_published(database, map(Published.of, ready))
     assert (state_of(database, job), row(database, job).token) == (JobState.RUNNING, "fast")
 
 
@@ -171,6 +171,6 @@ def test_a_published_retry_stays_retrying_until_it_is_claimed(database: Database
     _, [job] = running_batch(database)
     claim(database, job, 1, "t")
     ready = retry_job(database, next_attempt(job))
-    mark_published(database, ready)
+    mark_published(database, map(Published.of, ready))
     assert (state_of(database, job), row(database, job).publishing_since) == (JobState.RETRYING, None)
     assert ids(take_overdue(database, 0, 10)) == []

@@ -7,16 +7,16 @@ from scenes import age, enroll_jobs, ids, make_batch, row, running_batch, state_
 from celery_flows.ids import new_id
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending, ReadyJob, ready_among
+from celery_flows.store.jobs import Ending, Published, ready_among
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.publish import keep_for_publishing, mark_published
 from celery_flows.transitions.recover import take_overdue
 from celery_flows.transitions.settle import settle
 
 
-def published(job_id: str, delivery: int = 1) -> ReadyJob:
+def published(job_id: str, delivery: int = 1) -> Published:
     """A job whose message the broker has."""
-    return ReadyJob(job_id, None, None, "task", "ready", "shop.score", "[]", "{}", "{}", delivery)
+    return Published(job_id, delivery)
 
 
 def test_a_published_job_is_queued(database: Database) -> None:
@@ -53,7 +53,7 @@ def test_deliveries_of_several_numbers_are_marked_together(database: Database) -
     _, [first, second] = running_batch(database, 2)
     age(database, "publishing_since", [second], 100)
     [again] = take_overdue(database, 50, 10)
-    mark_published(database, [published(first), again])
+    mark_published(database, [published(first), Published.of(again)])
     assert [state_of(database, job) for job in (first, second)] == [JobState.QUEUED] * 2
 
 
@@ -99,7 +99,7 @@ def test_who_goes_on_owning_jobs_keeps_them(database: Database) -> None:
     _, [kept, claimed] = running_batch(database, 2)
     age(database, "publishing_since", [kept, claimed], 61)
     claim(database, claimed, 1, "t")
-    keep_for_publishing(database, [published(kept), published(claimed)])
+    keep_for_publishing(database, [kept, claimed])
     assert take_overdue(database, 60, 10) == []
     assert row(database, claimed).publishing_since is None
 

@@ -1,0 +1,84 @@
+"""Jobs whose messages are gone from their queues are published again, and no others."""
+
+from __future__ import annotations
+
+from scenes import age, row, running_batch, state_of
+
+from celery_flows.states import JobState
+from celery_flows.store.database import Database
+from celery_flows.store.jobs import ReadyJob
+from celery_flows.transitions.claim import claim
+from celery_flows.transitions.lease import mark_reserved
+from celery_flows.transitions.publish import Published, mark_published
+from celery_flows.transitions.recover import take_vanished
+
+
+def queued(database: Database, jobs: list[str], *, queue: str = "celery", delay: float = 0.0) -> None:
+    """Jobs whose messages went to a queue 100 seconds ago."""
+    mark_published(database, [Published(job, 1, queue, delay) for job in jobs])
+    age(database, "queued_at", jobs, 100 - delay)
+
+
+def taken(database: Database, after: float = 50, *, empty: bool = True) -> list[ReadyJob]:
+    """What the sweep takes over."""
+    return [job for chunk in take_vanished(database, after, 10, lambda queue: empty) for job in chunk]
+
+
+def test_a_job_of_an_empty_queue_is_published_again(database: Database) -> None:
+    """It is ready under the next delivery number, so that its first message, if it turns up, is dropped."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    assert [(one.id, one.delivery) for one in taken(database)] == [(job, 2)]
+    assert state_of(database, job) is JobState.READY
+    assert claim(database, job, 1, "late") is None
+    assert taken(database) == []
+
+
+def test_age_alone_takes_nothing(database: Database) -> None:
+    """In a long backlog every message is old: while the queue holds any, none is sent twice."""
+    _, jobs = running_batch(database, 3)
+    queued(database, jobs)
+    assert taken(database, empty=False) == []
+
+
+def test_a_young_job_is_left_alone(database: Database) -> None:
+    """A message may be between the queue and a worker at this moment."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    assert taken(database, after=200) == []
+
+
+def test_a_job_that_waits_for_its_time_is_left_alone(database: Database) -> None:
+    """A countdown is spent in a worker's memory, with the queue empty: the wait counts from its end."""
+    _, [job] = running_batch(database)
+    queued(database, [job], delay=90)
+    assert taken(database) == []
+
+
+def test_a_job_in_a_workers_memory_is_left_alone(database: Database) -> None:
+    """What a worker has received is not in the queue and not lost."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    mark_reserved(database, "worker", {job: 1})
+    assert taken(database) == []
+
+
+def test_a_claimed_job_is_left_alone(database: Database) -> None:
+    """It runs."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    claim(database, job, 1, "t")
+    assert taken(database) == []
+
+
+def test_each_further_publish_waits_twice_as_long(database: Database) -> None:
+    """A queue that swallows everything is not flooded."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    [again] = taken(database)
+    mark_published(database, [Published(job, again.delivery, "celery")])
+    age(database, "queued_at", [job], 70)
+    assert taken(database) == []
+    age(database, "queued_at", [job], 110)
+    assert [one.delivery for one in taken(database)] == [3]
+    assert row(database, job).publishing_since is not None
