@@ -13,7 +13,6 @@ from celery.exceptions import Ignore
 
 from celery_flows.codec import safe_text
 from celery_flows.messaging import effects
-from celery_flows.messaging.attempt import publish_next
 from celery_flows.messaging.claims import Claim, held_by, hold
 from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.runtime import Runtime, attached_to
@@ -21,7 +20,7 @@ from celery_flows.states import JobState
 from celery_flows.store.database import is_unavailable
 from celery_flows.store.jobs import Ending
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
-from celery_flows.transitions.lose import LossPolicy, lose
+from celery_flows.transitions.lose import lose
 from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.settle import follow, settle
 
@@ -93,9 +92,10 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         if task.request.is_eager:
             _give_back(held, JobState.RETRYING)
     elif state == states.REJECTED and result.requeue:
-        _put_back(held, task, result)
+        _give_back(held, JobState.QUEUED)
     elif state is None:
-        _leave_unfinished(held, sys.exc_info()[1])
+        # Neither returned nor raised an Exception: SystemExit, or a shutdown that would not wait.
+        give_up(held.runtime, held.delivery, f"{_leaving()} ended the task")
     elif state in (states.SUCCESS, states.IGNORED):
         end(held.runtime, held.delivery, JobState.COMPLETE)
     else:
@@ -109,50 +109,19 @@ def _settle_with_effects(held: Claim, task: Any) -> None:
         runtime.publisher.publish(ready)
     else:
         # Nothing was written, so the job bears to run again; one that another has taken is left alone.
-        policy = runtime.loss_policy._replace(on_loss="retry")
         reason = "its transaction was not committed"
-        persistently(runtime, lambda: give_up(runtime, delivery, reason, policy))
+        persistently(runtime, lambda: give_up(runtime, delivery, reason, bears_again=True))
 
 
-def _leave_unfinished(held: Claim, error: BaseException | None) -> None:
-    """The task neither returned nor raised an Exception that Celery keeps to itself."""
-    if isinstance(error, Exception):
-        # An eager task whose errors its caller is to see.
-        end(held.runtime, held.delivery, JobState.FAILED, error)
-    elif not _was_stopped(error):
-        # By sys.exit(), or by a shutdown that would not wait.
-        reason = "the process" if error is None else type(error).__name__
-        give_up(held.runtime, held.delivery, f"{reason} ended the task")
-
-
-def _was_stopped(error: BaseException | None) -> bool:
-    """Whether a task was stopped from outside: then the worker's main process knows why, and reports it.
-
-    That is a greenlet that was killed or timed out, or a pool process that got a signal, which billiard
-    turns into an exit with -(256 - signal).
-    """
-    if isinstance(error, SystemExit):
-        return isinstance(error.code, int) and -256 < error.code < -128
-    return error is not None and not isinstance(error, KeyboardInterrupt)
-
-
-def _put_back(held: Claim, task: Any, error: BaseException) -> None:
-    """A task wants its message back in the queue.
-
-    The broker does that with a message acknowledged late. One that was acknowledged before it ran is gone:
-    it is published again, by us.
-    """
-    if task.request.is_eager:
-        end(held.runtime, held.delivery, JobState.FAILED, error)
-    elif task.acks_late:
-        _give_back(held, JobState.QUEUED)
-    else:
-        same = task.signature_from_request()
-        publish_next(held, same.task, same.args, same.kwargs, dict(same.options), JobState.READY)
+def _leaving() -> str:
+    kind = sys.exc_info()[0]
+    return "the process" if kind is None else kind.__name__
 
 
 def _give_back(held: Claim, to: JobState) -> None:
-    requeue(held.runtime.database, held.delivery.job_id, held.delivery.number, str(held.delivery.token), to=to)
+    delivery, batch_id = held.delivery, held.delivery.batch_id if to is JobState.QUEUED else None
+    claimed = (delivery.job_id, delivery.number, str(delivery.token))
+    held.runtime.publisher.publish(requeue(held.runtime.database, *claimed, batch_id=batch_id, to=to))
 
 
 def _fail_replaced(task: Any, error: Any) -> None:
@@ -177,10 +146,10 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
     runtime.publisher.publish(ready)
 
 
-def give_up(runtime: Runtime, delivery: Delivery, reason: str, policy: LossPolicy | None = None) -> None:
+def give_up(runtime: Runtime, delivery: Delivery, reason: str, bears_again: bool | None = None) -> None:
     """Lose a job whose process died, and publish what became ready by it: perhaps the job itself."""
-    policy = policy or runtime.loss_policy
-    _, ready = lose(runtime.database, delivery.job_id, str(delivery.token), policy, reason)
+    claimed = (delivery.job_id, str(delivery.token))
+    _, ready = lose(runtime.database, *claimed, runtime.loss_policy, reason, bears_again=bears_again)
     runtime.publisher.publish(ready)
 
 

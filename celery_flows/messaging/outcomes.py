@@ -53,11 +53,11 @@ class Reporter:
 reporter = Reporter()
 
 
-def lose_later(app: Any, delivery: Delivery, reason: str) -> None:
+def lose_later(app: Any, delivery: Delivery, reason: str, *, bears_again: bool) -> None:
     """Give up a job whose process died."""
     runtime = attached_to(app)
     if runtime is not None:
-        reporter.submit(lambda: persistently(runtime, lambda: give_up(runtime, delivery, reason)))
+        reporter.submit(lambda: persistently(runtime, lambda: give_up(runtime, delivery, reason, bears_again)))
 
 
 def report_later(app: Any, delivery: Delivery, state: JobState, error: BaseException | str) -> None:

@@ -22,8 +22,6 @@ class FlowsRequest:
     _request_dict: dict[str, Any]
     #: The app, kept by Celery's own class.
     _app: Any
-    #: Whether Celery has said that it was revoked.
-    _already_revoked: bool
     _was_requeued = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,9 +45,7 @@ class FlowsRequest:
             return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc] # Celery's
         finally:
             error = getattr(exc_info.exception, "exc", exc_info.exception)
-            # Since billiard 4.3 a process that a signal ends says so itself.
-            is_gone = isinstance(error, (WorkerLostError, SystemExit))
-            if is_gone and not self._already_revoked:
+            if isinstance(error, WorkerLostError):
                 self._lose(error)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
@@ -61,12 +57,17 @@ class FlowsRequest:
                 error = TimeLimitExceeded(timeout)
                 self._lose(error) if self._was_requeued else self._fail(error)
 
+    @property
+    def _comes_again(self) -> bool:
+        """Whether Celery means the message to be run again; a late acknowledgement alone does not say so."""
+        return self._was_requeued or getattr(self.task, "retry_on_worker_lost", False)  # type: ignore[attr-defined]
+
     def _lose(self, error: BaseException) -> None:
         delivery = Delivery.read(self._request_dict)
         if delivery is not None and delivery.is_part:
             report_later(self._app, delivery, JobState.FAILED, error)
         elif delivery is not None:
-            lose_later(self._app, delivery, f"{type(error).__name__}: {error}")
+            lose_later(self._app, delivery, f"{type(error).__name__}: {error}", bears_again=self._comes_again)
 
     def _fail(self, error: BaseException) -> None:
         delivery = Delivery.read(self._request_dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from celery_flows.states import JobState
 from celery_flows.store.jobs import ReadyJob
@@ -31,73 +31,54 @@ class RunningJob(NamedTuple):
 
 
 def running(connection: Connection, tables: Tables, job_id: str, token: str) -> RunningJob | None:
-    """Lock a job that runs under a claim; None where that claim is over."""
+    """Read a job that runs under a claim; None where that claim is over."""
     jobs, batches = tables.jobs, tables.batches
     columns = (jobs.c[name] for name in ("batch_id", "announces_id", "kind", "losses", "is_late", "on_loss"))
     said = select(batches.c.on_loss).where(batches.c.id == jobs.c.batch_id).scalar_subquery()
-    statement = (
-        select(*columns, said)
-        .where(jobs.c.id == job_id, jobs.c.token == token, jobs.c.state == JobState.RUNNING)
-        .with_for_update(of=jobs)
-    )
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(select(*columns, said).where(_claimed(tables, job_id, token))).one_or_none()
     return None if row is None else RunningJob(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6])
 
 
-def run_again(connection: Connection, tables: Tables, job_id: str, losses: int) -> list[ReadyJob]:
+def run_again(connection: Connection, tables: Tables, job_id: str, token: str, losses: int) -> list[ReadyJob]:
     """Make a lost job ready, under the next delivery number; its token stays, for a success that comes late."""
     jobs = tables.jobs
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(
-            state=JobState.READY,
-            delivery=jobs.c.delivery + 1,
-            losses=losses,
-            worker_id=None,
-            publishing_since=utcnow(),
-        )
-    )
+    values = {"state": JobState.READY, "delivery": jobs.c.delivery + 1, "losses": losses, "worker_id": None}
+    statement = update(jobs).where(_claimed(tables, job_id, token))
+    if connection.execute(statement.values(publishing_since=utcnow(), **values)).rowcount == 0:
+        return []
     columns = (jobs.c[name] for name in ReadyJob._fields)
     return [ReadyJob(*row) for row in connection.execute(select(*columns).where(jobs.c.id == job_id))]
 
 
-def fail(connection: Connection, tables: Tables, job_id: str, losses: int, error: str, message: str) -> None:
-    """End a lost job as failed."""
-    jobs = tables.jobs
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(
-            state=JobState.FAILED,
-            wrong=1,
-            losses=losses,
-            worker_id=None,
-            error_class=error,
-            error_message=message,
-            ended_at=utcnow(),
-        )
-    )
+def fail(
+    connection: Connection, tables: Tables, job_id: str, token: str, losses: int, error: str, message: str
+) -> bool:
+    """End a lost job as failed; say whether its claim was still there."""
+    values = {"state": JobState.FAILED, "wrong": 1, "losses": losses, "worker_id": None, "expires_at": None}
+    values |= {"error_class": error, "error_message": message}
+    statement = update(tables.jobs).where(_claimed(tables, job_id, token))
+    return connection.execute(statement.values(ended_at=utcnow(), **values)).rowcount == 1
 
 
 def given_up(connection: Connection, tables: Tables, job_id: str, token: str) -> Any | None:
-    """Lock a job that was given up while this claim held it, and that nobody has claimed since."""
+    """Read a job that was given up while this claim held it, and that nobody has claimed since."""
     jobs = tables.jobs
     statement = select(jobs.c.state, jobs.c.batch_id).where(
         jobs.c.id == job_id, jobs.c.token == token, jobs.c.losses > 0, one_of(jobs.c.state, _GIVEN_UP)
     )
-    return connection.execute(statement.with_for_update()).one_or_none()
+    return connection.execute(statement).one_or_none()
 
 
-def complete(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
-    """End a job as complete that was given up too early."""
+def complete(connection: Connection, tables: Tables, job_id: str, token: str, state: str) -> bool:
+    """End a job as complete that was given up too early, if it is still in the state in which it was found."""
     jobs = tables.jobs
-    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.token == token, one_of(jobs.c.state, _GIVEN_UP))
-    ended = {
-        "wrong": 0,
-        "error_class": None,
-        "error_message": None,
-        "publishing_since": None,
-        "ended_at": utcnow(),
-    }
-    return connection.execute(statement.values(state=JobState.COMPLETE, **ended)).rowcount == 1
+    found = (JobState.FAILED,) if state == JobState.FAILED else (JobState.READY, JobState.QUEUED)
+    mine = (jobs.c.id == job_id) & (jobs.c.token == token)
+    values = {"error_class": None, "error_message": None, "publishing_since": None, "expires_at": None, "wrong": 0}
+    statement = update(jobs).where(mine, one_of(jobs.c.state, found))
+    return connection.execute(statement.values(state=JobState.COMPLETE, ended_at=utcnow(), **values)).rowcount == 1
+
+
+def _claimed(tables: Tables, job_id: str, token: str) -> ColumnElement[bool]:
+    jobs = tables.jobs
+    return (jobs.c.id == job_id) & (jobs.c.token == token) & (jobs.c.state == JobState.RUNNING)

@@ -6,10 +6,10 @@ from collections import deque
 from typing import NamedTuple
 
 from celery_flows.errors import BatchNotFound
-from celery_flows.states import BatchState
-from celery_flows.store import batches, cancelling
+from celery_flows.states import BatchState, JobState
+from celery_flows.store import batches, cancelling, jobs
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.jobs import Ending, ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance
 
@@ -62,3 +62,15 @@ def _cancel(connection: Connection, tables: Tables, batch_id: str) -> _Step:
         cancelling.running(connection, tables, batch_id),
         cancelling.unfinished_children(connection, tables, batch_id),
     )
+
+
+def end_if_cancelled(connection: Connection, tables: Tables, job_id: str, batch_id: str) -> bool:
+    """End a job that was running and is to run again, where its batch was cancelled meanwhile; say whether.
+
+    Under the batch's lock, after the job's row says that it is to run again: so either the cancel finds
+    it so, or this finds the batch cancelled.
+    """
+    batch = batches.standing(connection, tables, batch_id, "shared")
+    if batch is None or batch.state is not BatchState.CANCELLED:
+        return False
+    return jobs.end(connection, tables, Ending(job_id, JobState.CANCELLED, error_message="batch cancelled"))

@@ -86,7 +86,7 @@ def report(database: Database, batch_id: str) -> list[ReadyJob]:
     if batch is None or batch.parent_id is None:
         return []
     parent_id = database.transact(_report, database.tables, batch_id)
-    return advance(database, parent_id) if parent_id is not None else []
+    return advance(database, parent_id, went_wrong=True) if parent_id is not None else []
 
 
 def count_wrong(connection: Connection, tables: Tables, batch_id: str, *, by: int = 1) -> None:
@@ -113,16 +113,24 @@ def _tell_parent(
     now = batches.standing(connection, tables, batch.id)
     if now is None or not now.is_finished or jobs.callbacks_pending(connection, tables, batch.id):
         return batch.parent_id if has_failed else None
-    jobs.end_child(connection, tables, batch.id, JobState(now.state))
+    if jobs.end_child(connection, tables, batch.id, JobState(now.state)) and now.state is BatchState.CANCELLED:
+        # As a job that was revoked: what its parent was to do has not been done.
+        jobs.mark_wrong(connection, tables, batch.id)
+        count_wrong(connection, tables, batch.parent_id)
     return batch.parent_id
 
 
 def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool) -> BatchState | None:
     if not batch.is_undecided:
         return None
-    if jobs.has_abandoned_block(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch):
+    if must_fail(connection, tables, batch):
         return BatchState.FAILED
     return BatchState.COMPLETE if is_finished else None
+
+
+def must_fail(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
+    """Whether more went wrong in a batch than it tolerates, or a streaming block of it was abandoned."""
+    return jobs.has_abandoned_block(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch)
 
 
 def _is_too_much(database: Database, batch_id: str) -> bool:

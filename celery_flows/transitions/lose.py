@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from celery_flows.codec import safe_text
 from celery_flows.errors import WorkerLost
-from celery_flows.states import JobState, Kind
+from celery_flows.states import BatchState, JobState, Kind
 from celery_flows.store import batches, losses
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.tables import Tables
-from celery_flows.transitions.finalize import advance, count_wrong, report
+from celery_flows.transitions.cancel import end_if_cancelled
+from celery_flows.transitions.finalize import advance, count_wrong, must_fail, report
 
 
 class LossPolicy(NamedTuple):
@@ -36,14 +37,24 @@ class Lost(NamedTuple):
 
 
 def lose(
-    database: Database, job_id: str, token: str, policy: LossPolicy, reason: str
+    database: Database,
+    job_id: str,
+    token: str,
+    policy: LossPolicy,
+    reason: str,
+    *,
+    bears_again: bool | None = None,
 ) -> tuple[Lost | None, list[ReadyJob]]:
     """Give up a claim whose holder is gone.
+
+    Args:
+        bears_again: whether the job is known to bear another run, or to have spent its message; None: what was
+            recorded when it was claimed says so.
 
     Returns:
         What became of the job (None: the claim was no longer there), and all jobs that became ready by it.
     """
-    lost = database.transact(_lose, database.tables, job_id, token, policy, reason)
+    lost = database.transact(_lose, database.tables, job_id, token, policy, reason, bears_again)
     if lost is None or lost.is_again:
         return lost, [] if lost is None else lost.ready
     if lost.announces_id is not None:
@@ -53,25 +64,32 @@ def lose(
 
 
 def _lose(
-    connection: Connection, tables: Tables, job_id: str, token: str, policy: LossPolicy, reason: str
+    connection: Connection,
+    tables: Tables,
+    job_id: str,
+    token: str,
+    policy: LossPolicy,
+    reason: str,
+    bears_again: bool | None,
 ) -> Lost | None:
     job = losses.running(connection, tables, job_id, token)
     if job is None:
         return None
     number = job.losses + 1
-    if number < policy.max_losses and _runs_again(job, policy):
-        ready = losses.run_again(connection, tables, job_id, number)
-        return Lost(job_id, True, job.batch_id, job.announces_id, ready)
+    if number < policy.max_losses and _runs_again(job, policy, bears_again):
+        ready = losses.run_again(connection, tables, job_id, token, number)
+        is_over = job.batch_id is not None and end_if_cancelled(connection, tables, job_id, job.batch_id)
+        return Lost(job_id, not is_over, job.batch_id, job.announces_id, [] if is_over else ready)
     error = WorkerLost(job_id=job_id, losses=number, reason=safe_text(reason))
-    losses.fail(connection, tables, job_id, number, type(error).__name__, str(error))
-    if job.batch_id is not None:
+    has_ended = losses.fail(connection, tables, job_id, token, number, type(error).__name__, str(error))
+    if has_ended and job.batch_id is not None:
         count_wrong(connection, tables, job.batch_id)
     return Lost(job_id, False, job.batch_id, job.announces_id, [])
 
 
-def _runs_again(job: losses.RunningJob, policy: LossPolicy) -> bool:
+def _runs_again(job: losses.RunningJob, policy: LossPolicy, bears_again: bool | None) -> bool:
     # Nobody but us decides about our own jobs; a late acknowledgement says that the task bears a second run.
-    if job.kind != Kind.TASK or job.is_late:
+    if job.kind != Kind.TASK or (job.is_late if bears_again is None else bears_again):
         return True
     return (job.on_loss or job.batch_on_loss or policy.on_loss) == "retry"
 
@@ -79,8 +97,8 @@ def _runs_again(job: losses.RunningJob, policy: LossPolicy) -> bool:
 def accept_late(database: Database, job_id: str, token: str) -> bool:
     """Accept the success of a job that was given up, where nothing has followed from giving it up.
 
-    That is: it waits to be run again and nobody has claimed it, or it failed as lost, and its batch is
-    unfinished and undecided.
+    That is: it waits to be run again and nobody has claimed it; or it failed as lost, its batch is
+    unfinished, and would have the fate that it has without this failure too.
     """
     return database.transact(_accept_late, database.tables, job_id, token)
 
@@ -89,9 +107,16 @@ def _accept_late(connection: Connection, tables: Tables, job_id: str, token: str
     job = losses.given_up(connection, tables, job_id, token)
     if job is None:
         return False
-    if job.state == JobState.FAILED:
-        batch = batches.standing(connection, tables, job.batch_id or "", "exclusive")
-        if batch is None or batch.is_finished or not batch.is_undecided:
+    if job.state != JobState.FAILED:
+        return losses.complete(connection, tables, job_id, token, job.state)
+    batch = batches.standing(connection, tables, job.batch_id or "", "exclusive")
+    if batch is None or batch.is_finished:
+        return False
+    with connection.begin_nested() as attempt:
+        is_accepted = losses.complete(connection, tables, job_id, token, job.state)
+        if is_accepted:
+            count_wrong(connection, tables, batch.id, by=-1)
+        if batch.state is BatchState.FAILED and not must_fail(connection, tables, batch):
+            attempt.rollback()
             return False
-        count_wrong(connection, tables, batch.id, by=-1)
-    return losses.complete(connection, tables, job_id, token)
+    return is_accepted

@@ -8,10 +8,13 @@ from enum import StrEnum
 from celery_flows.errors import BatchNotFound, BatchUnfinished
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import batches, reopening, tallies
+from celery_flows.store import batches, jobs, reopening, tallies
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.reopening import ChildStanding
 from celery_flows.store.tables import Tables
+from celery_flows.tolerance import Tolerance
+from celery_flows.transitions.finalize import count_wrong
 
 
 class Mode(StrEnum):
@@ -47,20 +50,19 @@ def reopen(database: Database, batch_id: str, mode: Mode) -> list[str]:
 
 def _reopen(connection: Connection, tables: Tables, batch_id: str, mode: Mode) -> list[str]:
     below = _below(connection, tables, batch_id, mode)
-    above = _above(connection, tables, batch_id)
     # Children before parents, as everywhere.
-    held = {one: _hold(connection, tables, one) for one in [*reversed(below), batch_id, *above]}
+    held = {one: _hold(connection, tables, one) for one in [*reversed(below), batch_id]}
     if not held[batch_id].is_finished:
         raise BatchUnfinished(batch_id=batch_id, state=str(held[batch_id].state))
-    for one in [batch_id, *below]:
+    # A child may have been opened again on its own before it was held.
+    again = [one for one in [batch_id, *below] if held[one].is_finished]
+    for one in again:
         reopening.undo(connection, tables, one, OUTCOMES[mode])
         _start_round(connection, tables, held[one])
-    # Where the parent tolerated it and is complete, it is not opened again for this.
-    for child_id in [*below, batch_id] if above else below:
-        reopening.wait_for_child(connection, tables, child_id)
-    for one in above:
-        _take_back(connection, tables, held[one])
-    return [batch_id, *below]
+    for one in again:
+        _follow_children(connection, tables, one, _children(connection, tables, one))
+    _reopen_above(connection, tables, held[batch_id])
+    return again
 
 
 def _below(connection: Connection, tables: Tables, batch_id: str, mode: Mode) -> list[str]:
@@ -68,23 +70,9 @@ def _below(connection: Connection, tables: Tables, batch_id: str, mode: Mode) ->
     states = list(BatchState) if mode is Mode.ALL else [BatchState.FAILED, BatchState.CANCELLED]
     found, waiting = list[str](), [batch_id]
     while waiting:
-        children = reopening.children(connection, tables, waiting.pop(), states)
+        children = reopening.finished_children(connection, tables, waiting.pop(), states)
         found += children
         waiting += children
-    return found
-
-
-def _above(connection: Connection, tables: Tables, batch_id: str) -> list[str]:
-    """The parent and its parents, up to the first that did not fail; a child's end is news to that one too."""
-    found: list[str] = []
-    batch = batches.standing(connection, tables, batch_id)
-    while batch is not None and batch.parent_id is not None:
-        batch = batches.standing(connection, tables, batch.parent_id)
-        if batch is None or (batch.is_finished and batch.state is not BatchState.FAILED):
-            break
-        found.append(batch.id)
-        if batch.state is not BatchState.FAILED:
-            break
     return found
 
 
@@ -95,17 +83,61 @@ def _hold(connection: Connection, tables: Tables, batch_id: str) -> BatchStandin
     return batch
 
 
+def _reopen_above(connection: Connection, tables: Tables, child: BatchStanding) -> None:
+    """Let the parent wait for its child again, and so on up, as long as a parent had failed by it.
+
+    A parent that is not over just waits. One that tolerated the child, or would have failed without it, stays
+    as it is: what its callbacks said is still true.
+    """
+    while child.parent_id is not None:
+        parent = batches.standing(connection, tables, child.parent_id, "exclusive")
+        if parent is None:
+            return
+        if not parent.is_finished:
+            if reopening.wait_for_child(connection, tables, child.id):
+                count_wrong(connection, tables, parent.id, by=-1)
+            return
+        children = _children(connection, tables, parent.id)
+        if parent.state is not BatchState.FAILED or _is_still_too_much(connection, tables, parent, children):
+            return
+        _next_round(connection, tables, parent)
+        _follow_children(connection, tables, parent.id, children)
+        child = parent
+
+
+def _children(connection: Connection, tables: Tables, batch_id: str) -> list[ChildStanding]:
+    return reopening.children(connection, tables, batch_id)
+
+
+def _is_still_too_much(
+    connection: Connection, tables: Tables, batch: BatchStanding, children: Sequence[ChildStanding]
+) -> bool:
+    """Whether a batch would have failed as its children stand now."""
+    if jobs.has_abandoned_block(connection, tables, batch.id):
+        return True
+    wrong = reopening.wrong_tasks(connection, tables, batch.id) + sum(child.is_wrong for child in children)
+    total, _ = tallies.read(connection, tables, batch.id)
+    return wrong > Tolerance.parse(batch.tolerate).limit(total)
+
+
+def _follow_children(
+    connection: Connection, tables: Tables, batch_id: str, children: Sequence[ChildStanding]
+) -> None:
+    """Let the rows of a reopened batch's children say how these stand now, and count what is wrong anew."""
+    for child in children:
+        if child.is_over:
+            reopening.restate_child(connection, tables, child)
+        else:
+            reopening.wait_for_child(connection, tables, child.id, is_wrong=child.is_wrong)
+    tallies.forget_wrong(connection, tables, batch_id)
+    wrong = reopening.wrong_tasks(connection, tables, batch_id) + sum(child.is_wrong for child in children)
+    if wrong:
+        count_wrong(connection, tables, batch_id, by=wrong)
+
+
 def _start_round(connection: Connection, tables: Tables, batch: BatchStanding) -> None:
-    tallies.forget_wrong(connection, tables, batch.id)
+    reopening.forgive(connection, tables, batch.id)
     _next_round(connection, tables, batch)
-
-
-def _take_back(connection: Connection, tables: Tables, batch: BatchStanding) -> None:
-    """Undo what a child's failure did to a batch."""
-    tallies.add_if_kept(connection, tables, batch.id, wrong=-1)
-    if batch.state is BatchState.FAILED:
-        reopening.wait_for_child(connection, tables, batch.id)
-        _next_round(connection, tables, batch)
 
 
 def _next_round(connection: Connection, tables: Tables, batch: BatchStanding) -> None:

@@ -1,4 +1,4 @@
-"""Retry a job: running -> retrying (or ready, where its message went back), with the message of its next attempt."""
+"""Retry a job: running -> retrying, with the message of its next attempt."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.tables import Tables
+from celery_flows.transitions.cancel import end_if_cancelled
+from celery_flows.transitions.finalize import advance
 
 
 class NextAttempt(NamedTuple):
@@ -21,8 +23,6 @@ class NextAttempt(NamedTuple):
     args: str
     kwargs: str
     options: str
-    #: What the job is until it is claimed again: retrying or ready.
-    state: str = JobState.RETRYING
 
 
 def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
@@ -32,7 +32,8 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
     duplicate, and the job would never end.
 
     Returns:
-        The job to publish; nothing where the claim is no longer the caller's.
+        The job to publish; nothing where the claim is no longer the caller's. Where the batch was cancelled
+        meanwhile, the job ends instead, and callbacks may become ready.
     """
     database.run(
         jobs.retry,
@@ -43,14 +44,16 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
         to_args=attempt.args,
         to_kwargs=attempt.kwargs,
         to_options=attempt.options,
-        to_state=str(attempt.state),
     )
     # Read, rather than count the rows: the statement may have run twice over a lost connection.
-    return database.transact(_written, database.tables, attempt)
+    ready, ended_in = database.transact(_written, database.tables, attempt)
+    return ready if ended_in is None else advance(database, ended_in)
 
 
-def _written(connection: Connection, tables: Tables, attempt: NextAttempt) -> list[ReadyJob]:
+def _written(connection: Connection, tables: Tables, attempt: NextAttempt) -> tuple[list[ReadyJob], str | None]:
     row = jobs.find(connection, tables, attempt.id)
-    if row is None or row.state != attempt.state or row.delivery != attempt.delivery + 1:
-        return []
-    return [ReadyJob(*(getattr(row, name) for name in ReadyJob._fields))]
+    if row is None or row.state != JobState.RETRYING or row.delivery != attempt.delivery + 1:
+        return [], None
+    if row.batch_id is not None and end_if_cancelled(connection, tables, row.id, row.batch_id):
+        return [], row.batch_id
+    return [ReadyJob(*(getattr(row, name) for name in ReadyJob._fields))], None
