@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from celery_flows.errors import InvalidSetting
 
@@ -33,7 +34,8 @@ class Tolerance:
             amount = float(text[:-1]) if is_share else int(text)
         except ValueError:
             raise cls._invalid(value) from None
-        if isinstance(value, bool) or amount < 0 or (is_share and amount > 100):
+        # No more than its column holds; and what is not a number is not between two either.
+        if isinstance(value, bool) or not 0 <= amount <= (100 if is_share else 10**15):
             raise cls._invalid(value)
         return cls(amount, is_share)
 
@@ -50,7 +52,8 @@ class Tolerance:
 
     def limit(self, total: int) -> int:
         """How many of `total` jobs may go wrong, rounded down."""
-        return int(total * self.amount / 100) if self.is_share else int(self.amount)
+        # Exact: to floats, 0.57 % of 10,000 is a little less than 57.
+        return int(Fraction(str(self.amount)) * total / 100) if self.is_share else int(self.amount)
 
     def __str__(self) -> str:
         return f"{self.amount:g}%" if self.is_share else f"{self.amount:d}"

@@ -40,7 +40,7 @@ class JobRecord:
 class JobList(Sequence[JobRecord]):
     """A batch's jobs of one sort, in order of id, read when they are asked for.
 
-    Iterating reads pages; `len()`, an index and a slice are one query each.
+    Iterating reads pages; `len()`, an index and a slice are one query each, from the end two.
     """
 
     def __init__(self, database: Database, batch_id: str, outcomes: Sequence[JobState] | None) -> None:
@@ -71,18 +71,24 @@ class JobList(Sequence[JobRecord]):
     def __getitem__(self, index: int | slice) -> JobRecord | list[JobRecord]:
         if isinstance(index, slice):
             return self._slice(index)
-        found = self._read(index, 1) if index >= 0 else self._slice(slice(len(self) + index, None))[:1]
-        if not found or (index < 0 and len(self) + index < 0):
+        offset = index if index >= 0 else len(self) + index
+        found = self._read(offset, 1) if offset >= 0 else []
+        if not found:
             raise IndexError(f"there is no job {index}")
         return found[0]
 
     def _slice(self, part: slice) -> list[JobRecord]:
-        ends = (part.start or 0, 0 if part.stop is None else part.stop, part.step or 1)
-        if min(ends) < 0:
-            start, stop, step = part.indices(len(self))
-            return [self[index] for index in range(start, stop, step)]
-        limit = None if part.stop is None else max(0, part.stop - ends[0])
-        return self._read(ends[0], limit)[:: ends[2]]
+        if min(part.start or 0, part.stop or 0, 1 if part.step is None else part.step) >= 0:
+            start = part.start or 0
+            limit = None if part.stop is None else max(0, part.stop - start)
+            return self._read(start, limit)[:: part.step]
+        # From the end, or backwards: the length first, then all between the ends.
+        wanted = range(len(self))[part]
+        if not wanted:
+            return []
+        first = min(wanted[0], wanted[-1])
+        found = self._read(first, max(wanted[0], wanted[-1]) - first + 1)
+        return [found[at - first] for at in wanted if at - first < len(found)]
 
     def _read(self, offset: int, limit: int | None) -> list[JobRecord]:
         with self._database.reading() as connection:

@@ -32,6 +32,9 @@ _ATTEMPTS: Final = 10
 _VICTIM_STATES: Final = ("40001", "40P01")
 _VICTIM_NUMBERS: Final = (1213, 1205, 1020)
 
+#: The option of a connection that is in use for single reads.
+_SINGLE: Final = "flows_single"
+
 #: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
 _MISSING_TABLE_STATE: Final = "42P01"
 _MISSING_TABLE_NUMBER: Final = 1146
@@ -63,6 +66,8 @@ class Database:
         self._pid = 0
         self._engine: Engine | None = None
         self._prepared: dict[Statement, Prepared] = {}
+        # The driver's connections, by identity, that are in use for single reads.
+        self._reading: set[int] = set()
         _databases.add(self)
 
     def _forget_threads(self) -> None:
@@ -114,9 +119,10 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def say_begin(connection: Connection) -> None:
-            if not connection.get_execution_options().get("flows_single"):
+            if not connection.get_execution_options().get(_SINGLE):
                 connection.exec_driver_sql(begin)
 
+        _spare_rollbacks(engine.dialect, self._reading)
         return engine
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -147,8 +153,15 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection for single reads: each statement is its own transaction."""
-        with self.engine.connect().execution_options(flows_single=True) as connection:
-            yield connection
+        with self.engine.connect().execution_options(**{_SINGLE: True}) as connection:
+            driver_connection = id(connection.connection.dbapi_connection)
+            self._reading.add(driver_connection)
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+                # Before the pool has it back, for somebody's transaction.
+                self._reading.discard(driver_connection)
 
     def run(self, statement: Statement, **values: Any) -> tuple[int, list[Any]]:
         """Run one statement as a transaction of its own, straight on the driver.
@@ -205,6 +218,18 @@ class Database:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
             self._engine = None
+
+
+def _spare_rollbacks(dialect: Any, reading: set[int]) -> None:
+    """Don't tell the server to roll back after single reads, as MySQL's drivers do without a transaction too."""
+    do_rollback = dialect.do_rollback
+
+    def rollback(connection: Any) -> None:
+        # Also called with a bare driver's connection, when the pool makes or discards one.
+        if id(getattr(connection, "dbapi_connection", connection)) not in reading:
+            do_rollback(connection)
+
+    dialect.do_rollback = rollback
 
 
 #: All of this process, for the fork that may come.

@@ -1,0 +1,85 @@
+"""Two connections at once: let one hold a lock, and see that the other waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import pytest
+import sqlalchemy as sa
+
+from celery_flows.store.database import Connection, Database
+
+T = TypeVar("T")
+
+#: Runs a test on the databases with row locks and many writers at once; SQLite has one lock and one writer.
+on_servers = pytest.mark.parametrize("database_kind", ["postgresql", "mariadb"], indirect=True)
+
+#: Runs a test on SQLite.
+on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+
+#: Seconds after which something that should happen is held not to happen.
+DEADLINE = 30.0
+
+#: How many transactions of this database wait for a lock, said by the database itself.
+_WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx t"
+    " JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
+    " WHERE p.db = database() AND t.trx_state = 'LOCK WAIT'",
+}
+
+
+def wait_until(holds: Callable[[], bool], what: str, every: float = 0.005) -> None:
+    """Wait for a condition, looking every so many seconds."""
+    deadline = time.monotonic() + DEADLINE
+    while not holds():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come about in {DEADLINE:g} s")
+        time.sleep(every)
+
+
+def wait_for_waiter(database: Database, number: int = 1) -> None:
+    """Wait until so many transactions wait for a lock."""
+
+    def is_waiting() -> bool:
+        with database.reading() as connection:
+            return (connection.scalar(sa.text(_WAITING[database.dialect])) or 0) >= number
+
+    # InnoDB tells the same for as long as it is asked again within a tenth of a second.
+    every = 0.12 if database.dialect == "mysql" else 0.005
+    wait_until(is_waiting, f"{number} transactions waiting for a lock", every)
+
+
+def beside(work: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+    """Do something in a thread of its own; its result is read with a deadline."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def outcome(future: Future[T]) -> T:
+    """The result of what was done beside."""
+    return future.result(DEADLINE)
+
+
+@contextmanager
+def naive(database: Database, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
+    """A transaction as one writes it without knowing better; what is not committed inside is rolled back."""
+    engine = sa.create_engine(database.url, poolclass=sa.NullPool)
+    if database.dialect != "sqlite":
+        engine = engine.execution_options(isolation_level=isolation)
+    with engine.connect() as connection:
+        yield connection

@@ -1,0 +1,143 @@
+"""What things cost: statements as the driver sends them, transactions and round trips for nothing included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scenes import add_callback, enroll_jobs, make_batch, running_batch
+from wire import Said, listening
+
+from celery_flows.queries.batches import batch, batches
+from celery_flows.queries.jobs import JobList
+from celery_flows.queries.progress import progress
+from celery_flows.states import JobState
+from celery_flows.store.database import Database
+from celery_flows.store.jobs import Ending, complete
+from celery_flows.transitions.claim import claim
+from celery_flows.transitions.finalize import advance
+from celery_flows.transitions.publish import Published, mark_published
+from celery_flows.transitions.recover import take_overdue
+from celery_flows.transitions.settle import settle
+
+
+class Count:
+    """Statements said since the last look."""
+
+    def __init__(self, said: Said) -> None:
+        self._said = said
+        self._seen = 0
+
+    def since(self) -> list[str]:
+        """What was said meanwhile."""
+        said = self._said()
+        new, self._seen = said[self._seen :], len(said)
+        return new
+
+
+@pytest.fixture
+def counted(database: Database, tmp_path: Path) -> Iterator[Count]:
+    """Counts what the database is sent, with a connection open already."""
+    with listening(database, tmp_path) as said:
+        progress(database, make_batch(database))
+        count = Count(said)
+        assert count.since(), "nothing is heard"
+        yield count
+
+
+def test_a_job_that_succeeds_costs_three_statements(database: Database, counted: Count) -> None:
+    """Claim, settle, probe; no BEGIN, COMMIT, ROLLBACK or SET between them, also once they are prepared."""
+    batch_id, jobs = running_batch(database, 12)
+    counted.since()
+    for job in jobs[:-1]:
+        claim(database, job, 1, "t")
+        settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="t"), batch_id=batch_id)
+        assert len(counted.since()) == 3
+
+
+def test_a_duplicate_costs_one_statement(database: Database, counted: Count) -> None:
+    """A message out of date is turned away by the claim itself."""
+    _, [job] = running_batch(database)
+    claim(database, job, 1, "t")
+    counted.since()
+    claim(database, job, 1, "another")
+    assert len(counted.since()) == 1
+
+
+def test_enrolling_costs_a_fixed_number(database: Database, counted: Count) -> None:
+    """A thousand jobs cost what one costs, and each further thousand one statement: its rows."""
+    costs = []
+    for jobs in (1, 1_000, 3_000):
+        batch_id = make_batch(database)
+        counted.since()
+        enroll_jobs(database, batch_id, jobs)
+        costs.append(len(counted.since()))
+    # BEGIN, now, rows, lock, start, the row in a parent, COMMIT. SQLite's rows are all one to its listener.
+    assert costs == [7, 7, 7 if database.dialect == "sqlite" else 9]
+
+
+def test_growing_costs_less_than_starting(database: Database, counted: Count) -> None:
+    """A batch that runs is locked shared and not written."""
+    batch_id, _ = running_batch(database)
+    counted.since()
+    enroll_jobs(database, batch_id, 1_000, starts=False)
+    said = counted.since()
+    assert len(said) == 5
+    assert not any("UPDATE" in words for words in said)
+
+
+def test_marking_a_chunk_costs_a_fixed_number(database: Database, counted: Count) -> None:
+    """However many messages a publisher marks, it is one transaction with one UPDATE."""
+    _, jobs = running_batch(database, 1_000)
+    ready = take_overdue(database, 0, 1_000)
+    counted.since()
+    mark_published(database, map(Published.of, ready))
+    assert len(counted.since()) == 3
+    assert len(ready) == len(jobs)
+
+
+@pytest.mark.parametrize("callbacks", [0, 3])
+def test_finishing_costs_a_fixed_number(database: Database, counted: Count, callbacks: int) -> None:
+    """What is decided at the end does not depend on how many jobs there were, nor on how many callbacks."""
+    batch_id, jobs = running_batch(database, 50)
+    for _ in range(callbacks):
+        add_callback(database, batch_id, "complete")
+    for job in jobs:
+        claim(database, job, 1, "t")
+        database.run(complete, at_id=job, at_delivery=1, at_token="t")
+    counted.since()
+    assert len(advance(database, batch_id)) == callbacks
+    assert len(counted.since()) == (13 if callbacks else 12)
+
+
+def test_looking_costs_one_statement(database: Database, counted: Count) -> None:
+    """Progress, status, a list, its length, an index, a slice: one query each, and nothing around it."""
+    batch_id, _ = running_batch(database, 5)
+    pending = JobList(database, batch_id, None)
+    looks = [
+        lambda: progress(database, batch_id),
+        lambda: batch(database, batch_id),
+        lambda: batches(database, tag="a"),
+        lambda: [job.id for job in pending],
+        lambda: len(pending),
+        lambda: pending[1],
+        lambda: pending[1:3],
+        lambda: repr(pending),
+    ]
+    counted.since()
+    costs = []
+    for look in looks:
+        look()
+        costs.append(len(counted.since()))
+    assert costs == [1, 1, 1, 1, 1, 1, 1, 0]
+
+
+def test_looking_from_the_end_costs_two(database: Database, counted: Count) -> None:
+    """An index or slice from the end needs the length first, and then one query."""
+    pending = JobList(database, running_batch(database, 5)[0], None)
+    counted.since()
+    assert len(pending[-3:]) == 3
+    assert len(counted.since()) == 2
+    assert pending[-1].id > pending[-2].id
+    assert len(counted.since()) == 4
