@@ -13,6 +13,7 @@ from celery.exceptions import Ignore
 
 from celery_flows.codec import safe_text
 from celery_flows.messaging import effects
+from celery_flows.messaging.attempt import publish_next
 from celery_flows.messaging.claims import Claim, held_by, hold
 from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.runtime import Runtime, attached_to
@@ -92,10 +93,9 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         if task.request.is_eager:
             _give_back(held, JobState.RETRYING)
     elif state == states.REJECTED and result.requeue:
-        _give_back(held, JobState.QUEUED)
+        _put_back(held, task, result)
     elif state is None:
-        # Neither returned nor raised an Exception: SystemExit, or a shutdown that would not wait.
-        give_up(held.runtime, held.delivery, f"{_leaving()} ended the task")
+        _leave_unfinished(held, sys.exc_info()[1])
     elif state in (states.SUCCESS, states.IGNORED):
         end(held.runtime, held.delivery, JobState.COMPLETE)
     else:
@@ -113,9 +113,41 @@ def _settle_with_effects(held: Claim, task: Any) -> None:
         persistently(runtime, lambda: give_up(runtime, delivery, reason, bears_again=True))
 
 
-def _leaving() -> str:
-    kind = sys.exc_info()[0]
-    return "the process" if kind is None else kind.__name__
+def _leave_unfinished(held: Claim, error: BaseException | None) -> None:
+    """The task neither returned nor raised an Exception that Celery keeps to itself."""
+    if isinstance(error, Exception):
+        # An eager task whose errors its caller is to see.
+        end(held.runtime, held.delivery, JobState.FAILED, error)
+    elif not _was_stopped(error):
+        # By sys.exit(), or by a shutdown that would not wait.
+        reason = "the process" if error is None else type(error).__name__
+        give_up(held.runtime, held.delivery, f"{reason} ended the task")
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether a task was stopped from outside: then the worker's main process knows why, and reports it.
+
+    That is a greenlet that was killed or timed out, or a pool process that got a signal, which billiard
+    turns into an exit with -(256 - signal).
+    """
+    if isinstance(error, SystemExit):
+        return isinstance(error.code, int) and -256 < error.code < -128
+    return error is not None and not isinstance(error, KeyboardInterrupt)
+
+
+def _put_back(held: Claim, task: Any, error: BaseException) -> None:
+    """A task wants its message back in the queue.
+
+    The broker does that with a message acknowledged late. One that was acknowledged before it ran is gone:
+    it is published again, by us.
+    """
+    if task.request.is_eager:
+        end(held.runtime, held.delivery, JobState.FAILED, error)
+    elif task.acks_late:
+        _give_back(held, JobState.QUEUED)
+    else:
+        same = task.signature_from_request()
+        publish_next(held, same.task, same.args, same.kwargs, dict(same.options), JobState.READY)
 
 
 def _give_back(held: Claim, to: JobState) -> None:

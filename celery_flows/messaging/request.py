@@ -22,6 +22,8 @@ class FlowsRequest:
     _request_dict: dict[str, Any]
     #: The app, kept by Celery's own class.
     _app: Any
+    #: Whether Celery has said that it was revoked.
+    _already_revoked: bool
     _was_requeued = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -45,7 +47,9 @@ class FlowsRequest:
             return super().on_failure(exc_info, *args, **kwargs)  # type: ignore[misc] # Celery's
         finally:
             error = getattr(exc_info.exception, "exc", exc_info.exception)
-            if isinstance(error, WorkerLostError):
+            # Since billiard 4.3 a process that a signal ends says so itself.
+            is_gone = isinstance(error, (WorkerLostError, SystemExit))
+            if is_gone and not self._already_revoked:
                 self._lose(error)
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:

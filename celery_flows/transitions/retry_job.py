@@ -1,4 +1,4 @@
-"""Retry a job: running -> retrying, with the message of its next attempt."""
+"""Retry a job: running -> retrying (or ready, where its message went back), with the message of its next attempt."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class NextAttempt(NamedTuple):
     args: str
     kwargs: str
     options: str
+    #: What the job is until it is claimed again: retrying or ready.
+    state: str = JobState.RETRYING
 
 
 def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
@@ -44,6 +46,7 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
         to_args=attempt.args,
         to_kwargs=attempt.kwargs,
         to_options=attempt.options,
+        to_state=str(attempt.state),
     )
     # Read, rather than count the rows: the statement may have run twice over a lost connection.
     ready, ended_in = database.transact(_written, database.tables, attempt)
@@ -52,7 +55,7 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
 
 def _written(connection: Connection, tables: Tables, attempt: NextAttempt) -> tuple[list[ReadyJob], str | None]:
     row = jobs.find(connection, tables, attempt.id)
-    if row is None or row.state != JobState.RETRYING or row.delivery != attempt.delivery + 1:
+    if row is None or row.state != attempt.state or row.delivery != attempt.delivery + 1:
         return [], None
     if row.batch_id is not None and end_if_cancelled(connection, tables, row.id, row.batch_id):
         return [], row.batch_id
