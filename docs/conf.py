@@ -15,6 +15,8 @@ html_title = f"celery-flows {release}"
 html_copy_source = False
 html_show_sphinx = False
 
+# In docstrings, what stands in backquotes is code.
+default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 88

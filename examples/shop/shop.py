@@ -24,7 +24,8 @@ def score(entry_id):
 def rebuild_cache(batch_id):
     """What happens once, when all entries are scored."""
     batch = current_job().batch
-    print(f"rebuilding leaderboard {batch.context['leaderboard_id']} after {batch.progress.total} jobs")
+    leaderboard_id = batch.context["leaderboard_id"]
+    print(f"rebuilding leaderboard {leaderboard_id} after {batch.progress.total} jobs")
 
 
 @app.task
