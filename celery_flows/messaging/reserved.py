@@ -18,6 +18,12 @@ def reserved_jobs() -> dict[str, int]:
     }
 
 
+def tokens() -> set[str]:
+    """What names the deliveries that this process has, whether they wait or run."""
+    found = (Delivery.read(request.request_dict) for request in _snapshot(state.reserved_requests))
+    return {delivery.token for delivery in found if delivery is not None and delivery.token is not None}
+
+
 def _snapshot(requests: Any) -> set[Any]:
     # The consumer's thread changes the set while this one reads it.
     for _ in range(10):

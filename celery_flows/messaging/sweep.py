@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from celery_flows.messaging.queues import is_empty
+from celery_flows.messaging.repairs import repaired
 from celery_flows.messaging.runtime import Runtime
+from celery_flows.store.jobs import ReadyJob
 from celery_flows.transitions.lease import expire
 from celery_flows.transitions.recover import (
     cancel_expired,
@@ -16,8 +18,6 @@ from celery_flows.transitions.recover import (
     take_turn,
     take_vanished,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,30 +42,62 @@ def sweep(runtime: Runtime, age: float | None = None) -> Swept:
             None: the lease's time.
     """
     age = runtime.settings.lease_timeout if age is None else age
-    lost = expire(runtime.database, runtime.settings.lease_timeout, runtime.loss_policy)
-    expired, ready = cancel_expired(runtime.database)
-    decided, more = recover_batches(runtime.database)
-    published = runtime.publisher.publish([*lost.ready, *ready, *more])
-    settings = runtime.settings
-    empty = partial(is_empty, runtime.app)
-    for vanished in take_vanished(runtime.database, settings.requeue_after, settings.chunk_size, empty):
-        published += runtime.publisher.publish(vanished)
-    while overdue := take_overdue(runtime.database, age, runtime.settings.chunk_size):
-        taken = runtime.publisher.publish(overdue)
+    lost = _give_up_the_dead(runtime)
+    expired = _cancel_expired(runtime)
+    batches = _decide(runtime)
+    published = _publish(runtime, "not published", _overdue(runtime, age))
+    published += _publish(runtime, "gone from its queue", _vanished(runtime))
+    return Swept(lost, published, expired, tuple(batches))
+
+
+def _give_up_the_dead(runtime: Runtime) -> int:
+    expired = expire(runtime.database, runtime.settings.lease_timeout, runtime.loss_policy)
+    for lost in expired.lost:
+        done = "it runs again" if lost.is_again else "it failed"
+        repaired(runtime.app, "its worker dead", done, job_ids=[lost.job_id])
+    running = {lost.job_id for lost in expired.lost}
+    reserved = [job.id for job in expired.ready if job.id not in running and job.announces_id is None]
+    repaired(runtime.app, "in the memory of a dead worker", "it is published again", job_ids=reserved)
+    runtime.publisher.publish(expired.ready)
+    return len(expired.lost)
+
+
+def _cancel_expired(runtime: Runtime) -> int:
+    found, ready = cancel_expired(runtime.database)
+    repaired(runtime.app, "expired", "cancelled it", job_ids=found)
+    runtime.publisher.publish(ready)
+    return len(found)
+
+
+def _decide(runtime: Runtime) -> list[str]:
+    found, ready = recover_batches(runtime.database)
+    repaired(runtime.app, "undecided", "decided it", batch_ids=found)
+    runtime.publisher.publish(ready)
+    return found
+
+
+def _publish(runtime: Runtime, found: str, chunks: Iterator[list[ReadyJob]]) -> int:
+    published = 0
+    for chunk in chunks:
+        taken = runtime.publisher.publish(chunk)
         published += taken
+        # The broker is away: the rest can wait as well.
         if not taken:
             break
-    swept = Swept(len(lost.lost), published, expired, tuple(decided))
-    if any((swept.lost, swept.published, swept.expired, swept.batches)):
-        logger.warning(
-            "The sweep gave up %d jobs of dead workers, published %d, cancelled %d expired ones and decided "
-            "%d batches.",
-            swept.lost,
-            swept.published,
-            swept.expired,
-            len(swept.batches),
-        )
-    return swept
+        repaired(runtime.app, found, "published it", job_ids=[job.id for job in chunk])
+    return published
+
+
+def _overdue(runtime: Runtime, age: float) -> Iterator[list[ReadyJob]]:
+    while chunk := take_overdue(runtime.database, age, runtime.settings.chunk_size):
+        yield chunk
+
+
+def _vanished(runtime: Runtime) -> Iterator[list[ReadyJob]]:
+    settings = runtime.settings
+    return take_vanished(
+        runtime.database, settings.requeue_after, settings.chunk_size, partial(is_empty, runtime.app)
+    )
 
 
 def sweep_in_turn(runtime: Runtime) -> Swept | None:

@@ -11,6 +11,7 @@ from celery import bootsteps, signals
 from celery.exceptions import WorkerTerminate
 
 from celery_flows.errors import FlowsError
+from celery_flows.messaging.audit import Audit
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.outcomes import reporter
 from celery_flows.messaging.reserved import reserved_jobs
@@ -56,8 +57,10 @@ class UpkeepStep(bootsteps.StartStopStep):
         self._thread.start()
 
     def _sweep(self, runtime: Any) -> None:
+        audit = Audit()
         while not self._stopping.wait(runtime.settings.sweep_interval):
             try:
+                audit.look(runtime)
                 sweep_in_turn(runtime)
             except Exception as error:
                 logger.error(

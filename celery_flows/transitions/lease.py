@@ -42,6 +42,23 @@ def retire(database: Database, worker_id: str, policy: LossPolicy) -> Expired:
     return _give_up(database, worker_id, 0.0, policy, "it stopped")
 
 
+class Missing(NamedTuple):
+    """A job that stands as running under a lease."""
+
+    job_id: str
+    token: str
+
+
+def running_under(database: Database, worker_id: str) -> list[Missing]:
+    """The jobs that stand as running under a worker's lease."""
+    return [Missing(held.id, held.token) for held in _held_by(database, worker_id, "")]
+
+
+def give_up_missing(database: Database, missing: Missing, policy: LossPolicy) -> list[ReadyJob]:
+    """Give up a job that its own worker does not have."""
+    return lose(database, missing.job_id, missing.token, policy, "its worker no longer has it")[1]
+
+
 def mark_reserved(database: Database, worker_id: str, reserved: dict[str, int]) -> None:
     """Note which jobs' messages wait in a worker's memory, by id, with their delivery numbers."""
     database.transact(leases.reserve, database.tables, worker_id, reserved)

@@ -47,11 +47,11 @@ def take_vanished(
                 yield taken
 
 
-def cancel_expired(database: Database) -> tuple[int, list[ReadyJob]]:
+def cancel_expired(database: Database) -> tuple[list[str], list[ReadyJob]]:
     """End jobs that expired before a worker claimed them; RabbitMQ drops such messages itself.
 
     Returns:
-        How many there were, and the callbacks that became ready.
+        Their ids, and the callbacks that became ready.
     """
     with database.reading() as connection:
         found = jobs.expired(connection, database.tables, _LIMIT)
@@ -59,7 +59,7 @@ def cancel_expired(database: Database) -> tuple[int, list[ReadyJob]]:
     for row in found:
         ending = Ending(row.id, JobState.CANCELLED, error_message="expired", delivery=row.delivery)
         ready += settle(database, ending, batch_id=row.batch_id, announces_id=row.announces_id)
-    return len(found), ready
+    return [row.id for row in found], ready
 
 
 def recover_batches(database: Database) -> tuple[list[str], list[ReadyJob]]:

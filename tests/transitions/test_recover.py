@@ -164,11 +164,11 @@ def test_expired_jobs_that_nobody_claimed_are_cancelled(database: Database) -> N
     calls = [call(batch, expires_at=moment) for moment in (PAST, PAST, FUTURE, None)]
     [over, claimed, later, never] = enroll_jobs(database, batch, calls)
     claim(database, claimed, 1, "t")
-    number, ready = cancel_expired(database)
-    assert (number, ids(ready)) == (1, [failure])
+    found, ready = cancel_expired(database)
+    assert (found, ids(ready)) == ([over], [failure])
     assert (state_of(database, over), row(database, over).error_message) == (JobState.CANCELLED, "expired")
     assert [state_of(database, job) for job in (claimed, later, never)] == ["running", "ready", "ready"]
-    assert cancel_expired(database) == (0, [])
+    assert cancel_expired(database) == ([], [])
 
 
 def test_an_expired_job_that_is_claimed_meanwhile_runs(database: Database) -> None:
