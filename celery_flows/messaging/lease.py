@@ -39,6 +39,7 @@ class Lease:
         self._settings = settings
         self._database = database
         self._renewed_at = time.monotonic()
+        self._is_renewed = True
         self._is_late = False
         self._is_over = False
 
@@ -63,8 +64,10 @@ class Lease:
         while not self._is_over:
             native.sleep(min(_TICK, self._settings.heartbeat_interval))
             if time.monotonic() >= due:
-                due = time.monotonic() + self._settings.heartbeat_interval
+                began, interval = time.monotonic(), self._settings.heartbeat_interval
                 self._try_renew()
+                # Sooner where it failed: what is left of the lease may be short.
+                due = began + (interval if self._is_renewed else min(interval, 1.0))
         self._database.close()
 
     def _try_renew(self) -> None:
@@ -72,11 +75,12 @@ class Lease:
             renew(self._database, self.id, socket.gethostname(), os.getpid(), self.seconds)
             self._mark_reserved()
         except Exception as error:
+            self._is_renewed = False
             self._say_late(error)
         else:
             if self._is_late:
                 logger.warning("The lease is renewed again: this worker takes jobs again.")
-            self._renewed_at, self._is_late = time.monotonic(), False
+            self._renewed_at, self._is_renewed, self._is_late = time.monotonic(), True, False
 
     def _mark_reserved(self) -> None:
         reserved = self._reserved()

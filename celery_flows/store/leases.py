@@ -37,14 +37,12 @@ def renew(connection: Connection, tables: Tables, worker_id: str, hostname: str,
 
 
 def note_pause(connection: Connection, tables: Tables, lease: float) -> bool:
-    """Notice that nobody has renewed anything for a lease's time: the database was away, or every worker was.
+    """Notice that nobody has renewed anything for a while: the database was away, or every worker was.
 
     From now on nothing expires until a lease's time has passed. To be asked before one's own renewal.
     """
     workers = tables.workers
-    is_worker = workers.c.id != SWEEP
-    alive = select(workers.c.id).where(is_worker, workers.c.heartbeat_at > seconds_ago(lease)).limit(1)
-    if connection.execute(alive).first() is not None:
+    if _somebody_is_heard(connection, tables, lease):
         return False
     statement = update(workers).where(workers.c.id == SWEEP)
     connection.execute(statement.values(started_at=utcnow()))
@@ -52,10 +50,21 @@ def note_pause(connection: Connection, tables: Tables, lease: float) -> bool:
 
 
 def is_calm(connection: Connection, tables: Tables, lease: float) -> bool:
-    """Whether heartbeats have been recorded for a lease's time without a pause, so that silence means death."""
+    """Whether heartbeats have been recorded for a lease's time without a pause, so that silence means death.
+
+    Somebody must be heard now too: else this may be the end of a pause that nobody has noted yet.
+    """
     workers = tables.workers
     calm = select(workers.c.id).where(workers.c.id == SWEEP, workers.c.started_at <= seconds_ago(lease))
-    return connection.execute(calm).first() is not None
+    return _somebody_is_heard(connection, tables, lease) and connection.execute(calm).first() is not None
+
+
+def _somebody_is_heard(connection: Connection, tables: Tables, lease: float) -> bool:
+    # Half a lease, which is at least a heartbeat and a half: were it a whole one, a pause a little shorter
+    # would go unnoticed, and cost those their lease who were heard a little before it.
+    workers = tables.workers
+    heard = select(workers.c.id).where(workers.c.id != SWEEP, workers.c.heartbeat_at > seconds_ago(lease / 2))
+    return connection.execute(heard.limit(1)).first() is not None
 
 
 def silent(connection: Connection, tables: Tables, lease: float) -> list[str]:
@@ -78,6 +87,23 @@ def held_by(
     statement = (
         select(jobs.c.id, jobs.c.token, jobs.c.kind, jobs.c.batch_id)
         .where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING, jobs.c.id > after)
+        .order_by(jobs.c.id)
+        .limit(limit)
+    )
+    return [Held(*row) for row in connection.execute(statement)]
+
+
+def left_by(connection: Connection, tables: Tables, worker_id: str, after: str, limit: int) -> list[Held]:
+    """What runs under the lease of a worker that was given up, from behind an id on.
+
+    Not what it has claimed since, having come back.
+    """
+    jobs, workers = tables.jobs, tables.workers
+    is_later = (workers.c.id == worker_id) & (workers.c.started_at <= jobs.c.started_at)
+    statement = (
+        select(jobs.c.id, jobs.c.token, jobs.c.kind, jobs.c.batch_id)
+        .where(jobs.c.worker_id == worker_id, jobs.c.state == JobState.RUNNING, ~exists().where(is_later))
+        .where(jobs.c.id > after)
         .order_by(jobs.c.id)
         .limit(limit)
     )

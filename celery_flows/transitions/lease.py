@@ -32,7 +32,7 @@ def renew(database: Database, worker_id: str, hostname: str, pid: int, lease: fl
 
 def _renew(connection: Connection, tables: Tables, worker_id: str, hostname: str, pid: int, lease: float) -> None:
     if leases.note_pause(connection, tables, lease):
-        logger.warning("No heartbeat was recorded for %g s: nothing expires for as long from now on.", lease)
+        logger.warning("No heartbeat was recorded for a while: nothing expires for %g s from now on.", lease)
     leases.renew(connection, tables, worker_id, hostname[:255], pid)
 
 
@@ -82,7 +82,7 @@ def _give_up(database: Database, worker_id: str, lease: float, policy: LossPolic
     # The row goes first: a worker that comes back in this moment keeps its jobs, or has lost them all.
     if not database.transact(leases.end, database.tables, worker_id, lease):
         return expired
-    while held := _held_by(database, worker_id, after):
+    while held := _left_by(database, worker_id, after):
         for claim in held:
             lost, ready = _lose(database, claim, policy, f"worker {worker_id}: {reason}")
             expired.ready.extend(ready)
@@ -100,6 +100,11 @@ def _lose(
         return lose(database, claim.id, claim.token, policy, reason)
     ready = abandon_stream(database, claim.id, claim.batch_id, "its producer died.")
     return Lost(claim.id, False, claim.batch_id, None, []), ready
+
+
+def _left_by(database: Database, worker_id: str, after: str) -> list[leases.Held]:
+    with database.reading() as connection:
+        return leases.left_by(connection, database.tables, worker_id, after, _CHUNK)
 
 
 def _held_by(database: Database, worker_id: str, after: str) -> list[leases.Held]:
