@@ -17,9 +17,9 @@ def end_unstarted(connection: Connection, tables: Tables, batch_id: str) -> int:
         update(jobs)
         .where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.TASK)
         .where(one_of(jobs.c.state, (JobState.WAITING, *CLAIMABLE)))
-        .values(state=JobState.CANCELLED, publishing_since=None, expires_at=None, ended_at=utcnow())
     )
-    return connection.execute(statement).rowcount
+    ended = {"publishing_since": None, "expires_at": None, "worker_id": None, "ended_at": utcnow()}
+    return connection.execute(statement.values(state=JobState.CANCELLED, **ended)).rowcount
 
 
 def running(connection: Connection, tables: Tables, batch_id: str) -> list[str]:

@@ -295,6 +295,12 @@ def arm(connection: Connection, tables: Tables, batch_id: str, events: Sequence[
     return ready
 
 
+def join_round(connection: Connection, tables: Tables, callback_id: str, round_: int) -> None:
+    """Let a new callback belong to a later round than the first."""
+    jobs = tables.jobs
+    connection.execute(update(jobs).where(jobs.c.id == callback_id).values(round=round_))
+
+
 def skip_callbacks(connection: Connection, tables: Tables, batch_id: str) -> None:
     """End the callbacks whose event will not come."""
     jobs = tables.jobs

@@ -74,9 +74,10 @@ def complete(connection: Connection, tables: Tables, job_id: str, token: str, st
     jobs = tables.jobs
     found = (JobState.FAILED,) if state == JobState.FAILED else (JobState.READY, JobState.QUEUED)
     mine = (jobs.c.id == job_id) & (jobs.c.token == token)
-    values = {"error_class": None, "error_message": None, "publishing_since": None, "expires_at": None, "wrong": 0}
+    values = {"state": JobState.COMPLETE, "wrong": 0, "error_class": None, "error_message": None}
+    values |= {"publishing_since": None, "expires_at": None, "worker_id": None}
     statement = update(jobs).where(mine, one_of(jobs.c.state, found))
-    return connection.execute(statement.values(state=JobState.COMPLETE, ended_at=utcnow(), **values)).rowcount == 1
+    return connection.execute(statement.values(ended_at=utcnow(), **values)).rowcount == 1
 
 
 def _claimed(tables: Tables, job_id: str, token: str) -> ColumnElement[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, exists, or_, select
 
+from celery_flows.store.batches import standing
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago
 
@@ -24,7 +25,9 @@ def prunable(connection: Connection, tables: Tables, age: float, limit: int) -> 
 
 
 def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: int) -> int:
-    """Delete some of a batch's jobs and callbacks; say how many."""
+    """Delete some of a batch's jobs and callbacks, unless it was opened again; say how many."""
+    if not _is_finished(connection, tables, batch_id):
+        return 0
     jobs = tables.jobs
     mine = or_(jobs.c.batch_id == batch_id, jobs.c.announces_id == batch_id)
     ids = list(connection.scalars(select(jobs.c.id).where(mine).order_by(jobs.c.id).limit(limit)))
@@ -33,7 +36,16 @@ def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: in
     return len(ids)
 
 
-def delete_batch(connection: Connection, tables: Tables, batch_id: str) -> None:
-    """Delete a batch's own row and its tallies."""
+def delete_batch(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Delete a batch's own row and its tallies, unless it was opened again; say whether."""
+    if not _is_finished(connection, tables, batch_id):
+        return False
     connection.execute(delete(tables.tallies).where(tables.tallies.c.batch_id == batch_id))
     connection.execute(delete(tables.batches).where(tables.batches.c.id == batch_id))
+    return True
+
+
+def _is_finished(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    # Under its lock, which who opens it again takes too.
+    batch = standing(connection, tables, batch_id, "exclusive")
+    return batch is not None and batch.is_finished

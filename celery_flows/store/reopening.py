@@ -19,6 +19,8 @@ _FRESH: Final[dict[str, Any]] = {
     "wrong": 0,
     "losses": 0,
     "token": None,
+    "worker_id": None,
+    "queued_at": None,
     "expires_at": None,
     "error_class": None,
     "error_message": None,

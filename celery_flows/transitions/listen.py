@@ -33,5 +33,7 @@ def listen(connection: Connection, tables: Tables, callback: NewCallback) -> lis
     """
     jobs.add_one(connection, tables, kind=Kind.CALLBACK, state=JobState.WAITING, **callback._asdict())
     batch = hold_unfinished(connection, tables, callback.announces_id, "shared")
+    if batch.round > 1:
+        jobs.join_round(connection, tables, callback.id, batch.round)
     has_come = batch.state is BatchState.FAILED and callback.event is Event.FAILURE
     return jobs.arm(connection, tables, callback.announces_id, [callback.event]) if has_come else []

@@ -16,7 +16,7 @@ def prune(database: Database, age: float) -> int:
 
     Never one that is unfinished or has callbacks still to run, nor one whose parent is still there: a
     tree goes from its top. A batch's own row goes last, so that a crash leaves work for the next time
-    rather than rows that nobody finds.
+    rather than rows that nobody finds. One that is retried at this moment is left alone, with what it has left.
 
     Args:
         age: seconds since a batch was finished.
@@ -29,6 +29,5 @@ def prune(database: Database, age: float) -> int:
         for batch_id in found:
             while database.transact(pruning.delete_jobs, database.tables, batch_id, _CHUNK):
                 pass
-            database.transact(pruning.delete_batch, database.tables, batch_id)
-        pruned += len(found)
+            pruned += database.transact(pruning.delete_batch, database.tables, batch_id)
     return pruned
