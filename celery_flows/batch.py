@@ -267,17 +267,20 @@ class Batch:
     @property
     def pending_jobs(self) -> JobList:
         """The jobs that have not ended: iterable, sliceable, with a length; read when asked."""
-        return JobList(self._runtime.database, self.id, None)
+        return self._jobs(None)
 
     @property
     def failed_jobs(self) -> JobList:
         """The jobs that failed for good."""
-        return JobList(self._runtime.database, self.id, [JobState.FAILED])
+        return self._jobs([JobState.FAILED])
 
     @property
     def completed_jobs(self) -> JobList:
         """The jobs that returned."""
-        return JobList(self._runtime.database, self.id, [JobState.COMPLETE])
+        return self._jobs([JobState.COMPLETE])
+
+    def _jobs(self, outcomes: Sequence[JobState] | None) -> JobList:
+        return JobList(self._runtime.database, self.id, outcomes, self._runtime.redact)
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until it is finished.

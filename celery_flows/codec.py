@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Protocol, runtime_checkable
 
 from kombu.utils import json
 
 #: What is put where a character can't be stored.
 REPLACEMENT = "\ufffd"
+
+
+#: What sealed text begins with. What does not is read as it is, so that a codec may be set on a database in use.
+_MARK: Final = "celery-flows-sealed:"
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Encrypts what users' data holds on its way into the database, and decrypts it on the way out."""
+
+    def encode(self, text: str) -> str:
+        """Make a text unreadable to others."""
+
+    def decode(self, text: str) -> str:
+        """Read what `encode` made, also under an older key."""
+
+    def __hash__(self) -> int: ...
+
+
+def seal(codec: Codec | None, text: str | None) -> str | None:
+    """What is stored in place of a text."""
+    return text if codec is None or text is None else _MARK + codec.encode(text)
+
+
+def unseal(codec: Codec | None, stored: str | None) -> str | None:
+    """The text behind what is stored."""
+    if stored is None or codec is None or not stored.startswith(_MARK):
+        return stored
+    return codec.decode(stored.removeprefix(_MARK))
 
 
 def encode(value: Any) -> str:

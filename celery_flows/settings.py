@@ -52,6 +52,13 @@ class Settings:
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
 
+    #: What encrypts arguments, options, context and errors in the database: an object with encode(text) and
+    #: decode(text), or its dotted name. What was stored before stays readable.
+    codec: object = _setting(None, "an object with encode(text) and decode(text), its dotted name, or None")
+    #: What hides arguments where jobs are shown: a function (task, args, kwargs) -> (args, kwargs), or its
+    #: dotted name.
+    redact: object = _setting(None, "a function (task, args, kwargs) -> (args, kwargs), its dotted name, or None")
+
     @classmethod
     def build(cls, values: Mapping[str, Any], keys: Mapping[str, str] | None = None) -> Settings:
         """Check values and make settings of them.
@@ -119,6 +126,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "Mapping[str, Any]": (Mapping,),
+    "object": (object,),
 }
 
 

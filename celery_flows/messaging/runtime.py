@@ -10,11 +10,15 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery, _state
+from celery.utils.imports import import_from_cwd
+from kombu.utils.imports import symbol_by_name
 
-from celery_flows.errors import ConfigurationError, NoFlows, NotCelery
+from celery_flows.codec import Codec
+from celery_flows.errors import ConfigurationError, InvalidSetting, NoFlows, NotCelery
 from celery_flows.messaging.config import read_settings
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
+from celery_flows.queries.jobs import Redact
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
 from celery_flows.store import schema
 from celery_flows.store.database import Database
@@ -67,6 +71,21 @@ class Runtime:
         """Forget batches that were finished `age` seconds ago."""
         return prune(self.database, age)
 
+    @cached_property
+    def redact(self) -> Redact | None:
+        """What hides arguments where jobs are shown, or None."""
+        found: Redact | None = _resolve(self.settings.redact)
+        return found
+
+    @property
+    def _codec(self) -> Codec | None:
+        codec = _resolve(self.settings.codec)
+        if codec is not None and not isinstance(codec, Codec):
+            raise InvalidSetting(
+                name="flows_codec", value=codec, allowed="an object with the methods encode(text) and decode(text)"
+            )
+        return codec
+
     def new_database(self, *, check: bool = True) -> Database:
         """Make a database object from the settings.
 
@@ -86,9 +105,15 @@ class Runtime:
             settings.database_url,
             prefix=settings.table_prefix,
             schema=settings.schema,
+            codec=self._codec,
             engine_options=settings.engine_options,
             on_first_use=schema.check if check else None,
         )
+
+
+def _resolve(given: object) -> Any:
+    """What a setting names, or gives itself; modules beside the project are found as the app itself was."""
+    return symbol_by_name(given, imp=import_from_cwd)
 
 
 def attach(app: Celery, send_task: Callable[..., Any]) -> Runtime:

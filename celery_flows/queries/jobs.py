@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, overload
+from typing import Any, Final, TypeAlias, overload
 
 from celery_flows.codec import decode
 from celery_flows.states import JobState
 from celery_flows.store import lists
 from celery_flows.store.database import Database
+
+#: Hides arguments where jobs are shown: takes a task's name, args and kwargs, and gives args and kwargs.
+Redact: TypeAlias = Callable[[str, list[Any], dict[str, Any]], tuple[list[Any], dict[str, Any]]]
 
 _PAGE: Final = 500
 
@@ -43,8 +46,15 @@ class JobList(Sequence[JobRecord]):
     Iterating reads pages; `len()`, an index and a slice are one query each, from the end two.
     """
 
-    def __init__(self, database: Database, batch_id: str, outcomes: Sequence[JobState] | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        batch_id: str,
+        outcomes: Sequence[JobState] | None,
+        redact: Redact | None = None,
+    ) -> None:
         self._database = database
+        self._redact = redact
         self._batch_id = batch_id
         self._outcomes = outcomes
 
@@ -55,7 +65,7 @@ class JobList(Sequence[JobRecord]):
                 rows = lists.jobs_after(
                     connection, self._database.tables, self._batch_id, self._outcomes, after, _PAGE
                 )
-            yield from map(_record, rows)
+            yield from (_record(row, self._redact) for row in rows)
             if len(rows) < _PAGE:
                 return
             after = rows[-1].id
@@ -95,20 +105,23 @@ class JobList(Sequence[JobRecord]):
             rows = lists.jobs(
                 connection, self._database.tables, self._batch_id, self._outcomes, offset=offset, limit=limit
             )
-        return [_record(row) for row in rows]
+        return [_record(row, self._redact) for row in rows]
 
     def __repr__(self) -> str:
         what = "pending" if self._outcomes is None else " or ".join(self._outcomes)
         return f"<{what} jobs of batch {self._batch_id}>"
 
 
-def _record(row: Any) -> JobRecord:
+def _record(row: Any, redact: Redact | None) -> JobRecord:
+    args, kwargs = decode(row.args) or [], decode(row.kwargs) or {}
+    if redact is not None:
+        args, kwargs = redact(row.task, args, kwargs)
     return JobRecord(
         id=row.id,
         kind=row.kind,
         task=row.task,
-        args=decode(row.args) or [],
-        kwargs=decode(row.kwargs) or {},
+        args=args,
+        kwargs=kwargs,
         state=JobState(row.state),
         error_class=row.error_class,
         error_message=row.error_message,

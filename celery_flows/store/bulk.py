@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from celery_flows.codec import seal
 from celery_flows.errors import DuplicateJob
 from celery_flows.states import JobState, Kind
 from celery_flows.store.tables import Tables
@@ -34,6 +35,10 @@ _COLUMNS: Final = (
     *NewJob._fields,
     *("state", "round", "delivery", "attempt", "losses", "wrong", "enrolled_at", "publishing_since"),
 )
+
+
+_FIRST_SEALED: Final = NewJob._fields.index("args")
+_AFTER_SEALED: Final = NewJob._fields.index("options") + 1
 
 
 def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[NewJob]]) -> None:
@@ -72,6 +77,17 @@ def _insert(connection: Connection, tables: Tables, rows: list[tuple[Any, ...]])
     connection.execute(insert(tables.jobs), [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
 
 
+def _sealed(tables: Tables, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    # COPY goes around the column types, which seal otherwise.
+    if tables.codec is None:
+        return row
+    return (
+        *row[:_FIRST_SEALED],
+        *(seal(tables.codec, text) for text in row[_FIRST_SEALED:_AFTER_SEALED]),
+        *row[_AFTER_SEALED:],
+    )
+
+
 def _copy(connection: Connection, tables: Tables, rows: list[tuple[Any, ...]]) -> None:
     # COPY writes 175,000 rows a second where executemany writes 37,000.
     quote = connection.dialect.identifier_preparer
@@ -82,7 +98,7 @@ def _copy(connection: Connection, tables: Tables, rows: list[tuple[Any, ...]]) -
     try:
         with cursor.copy(statement) as copy:
             for row in rows:
-                copy.write_row(row)
+                copy.write_row(_sealed(tables, row))
     except driver_error as error:
         # As SQLAlchemy would have wrapped it, had the statement gone through it.
         raise DBAPIError.instance(statement, None, error, driver_error, dialect=connection.dialect) from error

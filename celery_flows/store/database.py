@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine,
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from celery_flows.codec import Codec
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
@@ -55,11 +56,12 @@ class Database:
         *,
         prefix: str = "flows_",
         schema: str | None = None,
+        codec: Codec | None = None,
         engine_options: Mapping[str, Any] | None = None,
         on_first_use: Callable[[Database], None] | None = None,
     ) -> None:
         self.url = read_url(url)
-        self.tables: Tables = tables(prefix, schema)
+        self.tables: Tables = tables(prefix, schema, codec)
         self._options = dict(engine_options or {})
         self._on_first_use = on_first_use
         self._lock = threading.RLock()
@@ -122,6 +124,8 @@ class Database:
             if not connection.get_execution_options().get(_SINGLE):
                 connection.exec_driver_sql(begin)
 
+        # Anew, as a child process may find other connections at the same addresses.
+        self._reading = set()
         _spare_rollbacks(engine.dialect, self._reading)
         return engine
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Column, Computed, Index, Integer, MetaData, SmallInteger, String, Table
 
+from celery_flows.codec import Codec
 from celery_flows.states import TERMINAL
-from celery_flows.store.types import KEY, LONG_TEXT, UtcDateTime
+from celery_flows.store.types import KEY, LONG_TEXT, SealedText, UtcDateTime
 
 _ENDS = ", ".join(f"'{state}'" for state in TERMINAL)
 
@@ -35,6 +36,8 @@ class Tables:
     jobs: Table
     tallies: Table
     workers: Table
+    #: What encrypts users' data, for statements that go around the column types.
+    codec: Codec | None = None
 
     @property
     def version(self) -> str:
@@ -43,17 +46,25 @@ class Tables:
 
 
 @lru_cache
-def tables(prefix: str = "flows_", schema: str | None = None) -> Tables:
+def tables(prefix: str = "flows_", schema: str | None = None, codec: Codec | None = None) -> Tables:
     """Describe the tables of a prefix and schema."""
     metadata = MetaData(schema=schema, info={"prefix": prefix})
-    return Tables(metadata, _batches(metadata), _jobs(metadata), _tallies(metadata), _workers(metadata))
+    sealed = SealedText(codec)
+    return Tables(
+        metadata,
+        _batches(metadata, sealed),
+        _jobs(metadata, sealed),
+        _tallies(metadata),
+        _workers(metadata),
+        codec,
+    )
 
 
 def _name(metadata: MetaData, noun: str) -> str:
     return f"{metadata.info['prefix']}{noun}"
 
 
-def _batches(metadata: MetaData) -> Table:
+def _batches(metadata: MetaData, sealed: SealedText) -> Table:
     name = _name(metadata, "batches")
     return Table(
         name,
@@ -62,7 +73,7 @@ def _batches(metadata: MetaData) -> Table:
         Column("kind", String(32), nullable=False),
         Column("state", String(16), nullable=False),
         Column("description", LONG_TEXT),
-        Column("context", LONG_TEXT),
+        Column("context", sealed),
         Column("tags", LONG_TEXT),
         Column("tolerate", String(16), nullable=False),
         # What becomes of its lost jobs, "fail" or "retry"; NULL: as the settings say.
@@ -79,7 +90,7 @@ def _batches(metadata: MetaData) -> Table:
     )
 
 
-def _jobs(metadata: MetaData) -> Table:
+def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
     name = _name(metadata, "jobs")
     jobs = Table(
         name,
@@ -96,9 +107,9 @@ def _jobs(metadata: MetaData) -> Table:
         Column("state", String(16), nullable=False),
         Column("outcome", String(16), Computed(OUTCOME, persisted=True)),
         Column("task", String(255), nullable=False),
-        Column("args", LONG_TEXT),
-        Column("kwargs", LONG_TEXT),
-        Column("options", LONG_TEXT),
+        Column("args", sealed),
+        Column("kwargs", sealed),
+        Column("options", sealed),
         # Number of the latest publish: a message that carries an older one can't claim.
         Column("delivery", Integer, nullable=False),
         # How often it was claimed.
@@ -115,7 +126,7 @@ def _jobs(metadata: MetaData) -> Table:
         # Whether it has been counted against the tolerance.
         Column("wrong", SmallInteger, nullable=False),
         Column("error_class", String(255)),
-        Column("error_message", LONG_TEXT),
+        Column("error_message", sealed),
         Column("enrolled_at", UtcDateTime, nullable=False),
         # Since when somebody has meant to publish it; NULL where there is nothing to publish.
         Column("publishing_since", UtcDateTime),

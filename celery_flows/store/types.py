@@ -11,6 +11,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from celery_flows.codec import Codec, seal, unseal
+
 
 class Key(TypeDecorator[str]):
     """An id or key, compared byte by byte: case and trailing spaces differ."""
@@ -32,6 +34,26 @@ KEY = Key()
 
 #: Text without a limit that matters: MySQL's TEXT ends at 64 KiB.
 LONG_TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
+
+
+class SealedText(TypeDecorator[str]):
+    """Long text with users' data: arguments, options, context, errors. A codec may encrypt it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, codec: Codec | None = None) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(mysql.LONGTEXT() if dialect.name in ("mysql", "mariadb") else Text())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return seal(self.codec, value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return unseal(self.codec, value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from celery_flows.codec import seal
 from celery_flows.states import JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database
@@ -37,15 +38,17 @@ def retry_job(database: Database, attempt: NextAttempt) -> list[ReadyJob]:
         The job to publish; nothing where the claim is no longer the caller's. Where the batch was cancelled
         meanwhile, the job ends instead, and callbacks may become ready.
     """
+    # This statement goes straight to the driver, around the column types, which seal otherwise.
+    codec = database.tables.codec
     database.run(
         jobs.retry,
         at_id=attempt.id,
         at_delivery=attempt.delivery,
         at_token=attempt.token,
         to_task=attempt.task,
-        to_args=attempt.args,
-        to_kwargs=attempt.kwargs,
-        to_options=attempt.options,
+        to_args=seal(codec, attempt.args),
+        to_kwargs=seal(codec, attempt.kwargs),
+        to_options=seal(codec, attempt.options),
         to_state=str(attempt.state),
     )
     # Read, rather than count the rows: the statement may have run twice over a lost connection.
