@@ -1,4 +1,4 @@
-"""Retry a job: running -> retrying (or ready, where its message went back), with the message of its next attempt."""
+"""Retry a job: running -> retrying, or ready, with the message of its next attempt written first."""
 
 from __future__ import annotations
 
