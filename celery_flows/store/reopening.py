@@ -93,7 +93,7 @@ def start_round(connection: Connection, tables: Tables, batch_id: str) -> None:
 
 
 def wait_for_child(connection: Connection, tables: Tables, child_id: str, *, is_wrong: bool = False) -> bool:
-    """Open the row that stands for a child batch in its parent; say whether it counted as wrong and no longer does."""
+    """Open a child batch's row in its parent; say whether it counted as wrong and no longer does."""
     jobs = tables.jobs
     row = update(jobs).where(jobs.c.id == child_id)
     cleared = connection.execute(row.where(jobs.c.wrong == 1).values(wrong=0)).rowcount == 1
