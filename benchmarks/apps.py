@@ -13,6 +13,7 @@ from celery_flows import Flows
 _CONF = {
     "broker_url": os.environ["BENCH_BROKER_URL"],
     "result_backend": os.environ["BENCH_RESULT_URL"],
+    "result_expires": 120,
     "broker_connection_retry_on_startup": True,
     "worker_prefetch_multiplier": 16,
     "worker_hijack_root_logger": False,

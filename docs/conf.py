@@ -25,12 +25,15 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 
-def _keep_first_sentence(_app, what, _name, _obj, _options, lines):
-    # Napoleon takes what stands before a colon for the type of an attribute, unless the first line is empty.
-    if what in ("attribute", "property"):
-        lines.insert(0, "")
+def _rejoin_sentence(_app, what, _name, _obj, _options, lines):
+    # Napoleon takes what stands before the first colon of an attribute's docstring for its type.
+    if what not in ("attribute", "property"):
+        return
+    for line in [line for line in lines if line.startswith(":type: ")]:
+        lines.remove(line)
+        lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
 
 
 def setup(app):
-    """Let attributes say what they are in a sentence with a colon; before Napoleon, which comes at 500."""
-    app.connect("autodoc-process-docstring", _keep_first_sentence, priority=400)
+    """Let attributes say what they are in a sentence with a colon; after Napoleon, which comes at 500."""
+    app.connect("autodoc-process-docstring", _rejoin_sentence, priority=600)
