@@ -96,17 +96,32 @@ def _of_child(database: Database, row: Any, settings: Settings) -> list[Reason]:
 def _of_job(row: Any, settings: Settings) -> tuple[str, datetime | None, str]:
     state = JobState(row.state)
     if row.kind == Kind.BLOCK:
-        return "open", row.enrolled_at, "Its producer is still enrolling jobs."
+        return _of_block(row, settings)
     if state is JobState.RUNNING:
         return _of_running(row, settings)
     if row.publishing_since is not None:
         due = row.publishing_since + timedelta(seconds=settings.lease_timeout)
         then = f"Its publisher should be done; at {due:%H:%M:%S} UTC the next sweep publishes it."
         return f"{state}, not published", row.publishing_since, then
-    if state is JobState.RETRYING:
-        return "retrying", row.started_at, "Its next attempt waits in the broker for its time, or for a worker."
-    then = f"A worker that consumes its queue takes it ({row.task})."
-    return str(state), row.enrolled_at, then
+    return str(state), row.queued_at or row.enrolled_at, _next_of_queued(row, settings)
+
+
+def _next_of_queued(row: Any, settings: Settings) -> str:
+    if row.hostname is not None:
+        return f"{row.hostname}, process {row.pid}, has its message and runs it in its turn."
+    if row.queued_at is not None and row.queued_at > row.now:
+        return f"Its next attempt is due at {row.queued_at:%H:%M:%S} UTC."
+    queue = "its queue" if row.queue is None else f"queue {row.queue!r}"
+    return (
+        f"A worker that consumes {queue} takes it ({row.task}). Is none there? Start one. Should its message "
+        f"be gone, the sweep sends it again after {settings.requeue_after:g} s."
+    )
+
+
+def _of_block(row: Any, settings: Settings) -> tuple[str, datetime | None, str]:
+    if row.heartbeat_at is None:
+        return "open, its producer gone", row.enrolled_at, "The next sweep ends it as abandoned."
+    return f"open in {row.hostname}, process {row.pid}", row.enrolled_at, _heard("producer", row, settings)
 
 
 def _of_running(row: Any, settings: Settings) -> tuple[str, datetime | None, str]:
@@ -115,8 +130,12 @@ def _of_running(row: Any, settings: Settings) -> tuple[str, datetime | None, str
     if row.heartbeat_at is None:
         return "running on a worker that is gone", row.started_at, "The next sweep gives it up."
     who = f"running on {row.hostname}, process {row.pid}, attempt {row.attempt}"
+    return who, row.started_at, _heard("worker", row, settings)
+
+
+def _heard(who: str, row: Any, settings: Settings) -> str:
     silence = (row.now - row.heartbeat_at).total_seconds()
     if silence < settings.lease_timeout / 2:
-        return who, row.started_at, f"The worker was heard of {silence:.0f} s ago."
+        return f"The {who} was heard of {silence:.0f} s ago."
     over = row.heartbeat_at + timedelta(seconds=settings.lease_timeout)
-    return who, row.started_at, f"The worker is silent for {silence:.0f} s; its lease ends at {over:%H:%M:%S} UTC."
+    return f"The {who} is silent for {silence:.0f} s; its lease ends at {over:%H:%M:%S} UTC."
