@@ -7,7 +7,7 @@ from typing import Any
 
 from celery_flows.messaging.call import encode_arguments, encode_options
 from celery_flows.messaging.claims import Claim, current_claim
-from celery_flows.messaging.header import HEADER, Delivery, owns
+from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.states import JobState
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
@@ -20,8 +20,8 @@ def claim_of(runtime: Runtime, options: Mapping[str, Any]) -> Claim | None:
     the one that is named in the headers that the task was delivered with.
     """
     claim = current_claim()
-    if claim is None and owns(options.get("headers")):
-        delivery = Delivery.read(options["headers"])
+    if claim is None:
+        delivery = Delivery.read(options.get("headers"))
         if delivery is not None and delivery.token is not None:
             claim = Claim(runtime, delivery, 0)
     return claim if claim is not None and options.get("task_id") == claim.delivery.job_id else None

@@ -66,8 +66,3 @@ class Delivery:
     def received(self, worker_id: str | None = None) -> Delivery:
         """This delivery, named by a token of its own, as a worker process has it."""
         return replace(self, token=new_id(), worker_id=worker_id)
-
-
-def owns(headers: Any) -> bool:
-    """Whether a message's headers carry a delivery; the first and only question asked of other tasks."""
-    return bool(headers) and HEADER in headers

@@ -8,7 +8,7 @@ from celery import signals
 from celery.exceptions import NotRegistered
 
 from celery_flows.messaging.gate import leave
-from celery_flows.messaging.header import Delivery, owns
+from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.messaging.outcomes import report_later
 from celery_flows.states import JobState
 
@@ -22,7 +22,8 @@ def connect() -> None:
 
 
 def _on_postrun(task: Any, state: str | None, retval: Any, **_: Any) -> None:
-    if owns(task.request.headers):
+    headers = task.request.headers
+    if headers and HEADER in headers:
         leave(task, state, retval)
 
 

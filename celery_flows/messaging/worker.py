@@ -8,7 +8,6 @@ import threading
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.exceptions import WorkerTerminate
 
 from celery_flows.errors import FlowsError
 from celery_flows.messaging.audit import Audit
@@ -40,7 +39,8 @@ class UpkeepStep(bootsteps.StartStopStep):
             _ = runtime.database.engine
         except FlowsError as error:
             logger.critical("%s", error)
-            raise WorkerTerminate(os.EX_CONFIG) from error
+            # Not WorkerTerminate, of which Celery forgets the exit code.
+            raise SystemExit(os.EX_CONFIG) from error
         except Exception as error:
             if not is_unavailable(error):
                 raise

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +58,8 @@ def seen(*words: Any) -> None:
         os.close(file)
 
 
-def _wait_for(path: str) -> None:
+def wait_for_file(path: str) -> None:
+    """Wait until the test makes a file."""
     deadline = time.monotonic() + 60
     while not Path(path).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -80,11 +82,13 @@ def announce(batch_id: str, event: str) -> None:
 
 @task()
 def add(x: int, y: int) -> int:
+    """Succeed."""
     return x + y
 
 
 @task(bind=True, max_retries=5)
 def retried(self: Any, times: int) -> int:
+    """Succeed after so many retries, asked for by hand."""
     if self.request.retries < times:
         raise self.retry(countdown=0, exc=ValueError("not yet"))
     return times
@@ -92,6 +96,7 @@ def retried(self: Any, times: int) -> int:
 
 @task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0, max_retries=5)
 def autoretried(self: Any, times: int) -> int:
+    """Succeed after so many retries, asked for by the task's options."""
     if self.request.retries < times:
         raise KeyError("not yet")
     return times
@@ -99,6 +104,7 @@ def autoretried(self: Any, times: int) -> int:
 
 @task()
 def broken() -> None:
+    """Fail."""
     raise ValueError("broken on purpose")
 
 
@@ -113,21 +119,25 @@ def once(self: Any, key: str) -> None:
 
 @task()
 def ignored() -> None:
+    """Say that the result does not matter."""
     raise Ignore
 
 
 @task(bind=True, max_retries=1)
 def exhausted(self: Any) -> None:
+    """Ask for a retry once too often."""
     raise self.retry(countdown=0, exc=ValueError("no retry is left"))
 
 
 @task()
 def rejected() -> None:
+    """Refuse the message."""
     raise Reject("not wanted", requeue=False)
 
 
 @task(bind=True)
 def back_early(self: Any, key: str) -> None:
+    """Put the message back twice, acknowledged as it is."""
     seen("ran", key, self.job.attempt)
     if self.job.attempt < 3:
         raise Reject("later", requeue=True)
@@ -135,6 +145,7 @@ def back_early(self: Any, key: str) -> None:
 
 @task(bind=True, acks_late=True)
 def back_late(self: Any, key: str) -> None:
+    """Put the message back twice, before it is acknowledged."""
     back_early(self, key)
 
 
@@ -154,6 +165,7 @@ def replaced(self: Any, shape: str, key: str, how: str = "well") -> Any:
 
 @task(bind=True, max_retries=2)
 def part(self: Any, key: str, how: str) -> None:
+    """A part of a replacement."""
     if how == "badly":
         raise ValueError("a part failed")
     if how == "again" and not self.request.retries:
@@ -165,15 +177,16 @@ def part(self: Any, key: str, how: str) -> None:
 
 @task()
 def endless(key: str) -> None:
+    """Run until stopped."""
     seen("began", key)
-    _wait_for("/never")
+    wait_for_file("/never")
 
 
 @task()
 def gated(key: str, gate: str) -> None:
     """Run until the test opens the gate."""
     seen("began", key)
-    _wait_for(gate)
+    wait_for_file(gate)
     seen("ran", key)
 
 
@@ -187,11 +200,13 @@ def killed(self: Any, key: str) -> None:
 
 @task(bind=True, acks_late=True, reject_on_worker_lost=True)
 def killed_late(self: Any, key: str) -> None:
+    """As `killed`, with the message not yet acknowledged."""
     killed(self, key)
 
 
 @task(bind=True, retry_on_worker_lost=True, default_retry_delay=0)
 def killed_retried(self: Any, key: str) -> None:
+    """As `killed`, with Celery's own retry."""
     killed(self, key)
 
 
@@ -200,16 +215,18 @@ def limited(self: Any, key: str) -> None:
     """Overrun the hard time limit the first time."""
     seen("began", key, self.job.attempt)
     if self.job.attempt == 1:
-        _wait_for("/never")
+        wait_for_file("/never")
 
 
 @task(bind=True, time_limit=1, acks_late=True, acks_on_timeout=False, acks_on_failure_or_timeout=False)
 def limited_late(self: Any, key: str) -> None:
+    """As `limited`, with the message brought back."""
     limited(self, key)
 
 
 @task()
 def leaves() -> None:
+    """Leave the process."""
     sys.exit(3)
 
 
@@ -223,11 +240,13 @@ def both(self: Any, key: str) -> None:
 
 @task()
 def greedy() -> None:
+    """Run out of memory."""
     raise MemoryError("too much")
 
 
 @task(bind=True)
 def grows(self: Any, count: int) -> None:
+    """Add jobs to its own batch."""
     with self.job.batch.jobs():
         for number in range(count):
             self.app.tasks["jobs.add"].delay(number, 1)
@@ -238,11 +257,13 @@ def grows(self: Any, count: int) -> None:
 
 @task()
 def total(numbers: list[int]) -> int:
+    """Add up."""
     return sum(numbers)
 
 
 @task(bind=True)
 def pid(self: Any) -> int:
+    """Say in which process it runs."""
     return os.getpid()
 
 
@@ -253,3 +274,6 @@ def get_batch(app: Celery, batch_id: str) -> Batch:
 
 if SETTINGS in os.environ:
     app = make_app(json.loads(os.environ[SETTINGS]))
+    # A patch records what it did with `seen`, above.
+    for name in os.environ["FLOWS_ACCEPTANCE_PATCHES"].split():
+        getattr(import_module("acceptance.patches"), name)()

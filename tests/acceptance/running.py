@@ -26,7 +26,7 @@ from celery_flows.store.tables import Tables
 T = TypeVar("T")
 
 #: Seconds within which what is waited for must come about, on a busy machine.
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 
 TESTS: Final = Path(__file__).parents[1]
 
@@ -105,7 +105,6 @@ class Project:
     def take_message(self, queue: str) -> Message:
         """Take a message out of a queue that no worker reads."""
         with self.app.connection_for_read() as connection, connection.channel() as channel:
-
             bound = Queue(queue, Exchange(queue), queue).bind(channel)
             message: Message = wait_for(bound.get)
             message.ack()
@@ -140,6 +139,11 @@ class Project:
     def tables(self) -> Tables:
         return self.runtime.database.tables
 
+    @property
+    def gate(self) -> Path:
+        """A file for which tasks and patches wait."""
+        return self._seen.with_suffix(".gate")
+
     def seen(self, *words: Any) -> list[list[Any]]:
         """What tasks said they did, where it begins with these words."""
         lines = self._seen.read_text().splitlines() if self._seen.exists() else []
@@ -154,12 +158,13 @@ class Project:
         wait_for(lambda: not self._open_callbacks(batch), lambda: self._open_callbacks(batch))
         return sorted(event for event, *_ in self.seen("announced", batch.id))
 
-    def environment(self, **flows: Any) -> dict[str, str]:
-        """What a process needs to make this project's app, with some of our settings changed."""
+    def environment(self, patches: str = "", **flows: Any) -> dict[str, str]:
+        """What a process needs to make this project's app, with some of our settings changed, and patches.py."""
         settings = {**self.settings, "flows": {**self.settings["flows"], **flows}}
         ours = {
             jobs.SETTINGS: json.dumps(settings),
             "FLOWS_ACCEPTANCE_SEEN": str(self._seen),
+            "FLOWS_ACCEPTANCE_PATCHES": patches,
             "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
             "PYTHONUNBUFFERED": "1",
         }
@@ -167,7 +172,12 @@ class Project:
 
     @contextmanager
     def worker(self, pool: str = "prefork", concurrency: int = 2, *words: str, **flows: Any) -> Iterator[Worker]:
-        """Run a worker until the end of the block, where it must stop well if it still runs."""
+        """Run a worker until the end of the block, where it must stop well if it still runs.
+
+        Args:
+            words: more of the command line.
+            flows: our settings, and `patches`, the names of functions in patches.py.
+        """
         worker = Worker(self, self._scratch, pool, concurrency, words, flows)
         try:
             worker.await_ready()
@@ -176,9 +186,54 @@ class Project:
         finally:
             worker.kill()
 
+    def crash(self, patch: str, key: str, queue: str | None = None) -> tuple[Batch, str]:
+        """Let a producer die while it enrolls one job; return the batch and the job's id."""
+        done = subprocess.run(
+            [sys.executable, "-m", "acceptance.crash", key, queue or self.app.conf.task_default_queue],
+            env=self.environment(patch),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 9, done.stderr
+        batch_id, job_id = done.stdout.split()
+        return Batch.get(batch_id, app=self.app), job_id
+
+    @contextmanager
+    def beat(self) -> Iterator[None]:
+        """Run celery beat until the end of the block, which asks for a pass of the sweep every half second."""
+        schedule = ["--schedule", str(self._scratch / "beat"), "--max-interval", "1"]
+        with (self._scratch / "beat.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "acceptance.jobs", "beat", *schedule],
+                cwd=self._scratch,
+                env=self.environment("reconcile_often"),
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+    def reconnect(self, broker_url: str) -> None:
+        """Find the broker at another place from now on, here and in workers."""
+        self.app.pool.force_close_all()
+        self.settings["celery"]["broker_url"] = broker_url
+        self.runtime.database.close()
+        self.app = jobs.make_app(self.settings)
+
+    def _forget_everything(self) -> None:
+        # What is left of this project must not be swept up by another, into a queue that nobody reads.
+        with self.runtime.database.engine.begin() as connection:
+            for table in self.tables.metadata.sorted_tables:
+                connection.execute(table.delete())
+
     def close(self) -> None:
         with suppress(Exception):
             self.app.control.purge()
+        self._forget_everything()
         self.app.close()
         self.app.pool.force_close_all()
         self.runtime.database.close()

@@ -21,6 +21,7 @@ PLACES = [
 
 
 def enroll_crowd(project: Project, batch: Batch, size: int) -> None:
+    """Enroll a crowd of which one in fifty fails, and one in ten is retried."""
     with batch.jobs():
         for number in range(size):
             if number % 50 == 3:

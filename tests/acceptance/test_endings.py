@@ -20,6 +20,7 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="module")
 def prefork(make_project: Callable[..., Project], redis_url: str) -> Iterator[Place]:
+    """Two processes, on Redis and PostgreSQL."""
     project = make_project("redis", "postgresql", result_backend=redis_url)
     with project.worker("prefork", 2) as worker:
         yield Place(project, worker)
@@ -27,6 +28,7 @@ def prefork(make_project: Callable[..., Project], redis_url: str) -> Iterator[Pl
 
 @pytest.fixture(scope="module")
 def threads(make_project: Callable[..., Project], redis_url: str) -> Iterator[Place]:
+    """Two threads, on RabbitMQ and MariaDB."""
     project = make_project("rabbitmq", "mariadb", result_backend=redis_url)
     with project.worker("threads", 2) as worker:
         yield Place(project, worker)
@@ -34,6 +36,7 @@ def threads(make_project: Callable[..., Project], redis_url: str) -> Iterator[Pl
 
 @pytest.fixture(scope="module")
 def gevent(make_project: Callable[..., Project]) -> Iterator[Place]:
+    """Four greenlets, on Redis and MariaDB."""
     project = make_project("redis", "mariadb")
     with project.worker("gevent", 4) as worker:
         yield Place(project, worker)
@@ -115,7 +118,7 @@ def test_a_job_revoked_before_its_start_is_cancelled(place: Place) -> None:
 @pytest.mark.parametrize("kind", ["prefork", "gevent"])
 def test_a_running_job_that_is_terminated_is_cancelled(kind: str, request: pytest.FixtureRequest) -> None:
     """Its process dies or its greenlet is killed, on request: that is a cancellation, not a failure."""
-    project, worker = request.getfixturevalue(kind)
+    project = request.getfixturevalue(kind).project
     batch, job_id = project.enroll("endless", kind)
     wait_for(lambda: project.seen("began", kind))
     project.app.control.revoke(job_id, terminate=True)
