@@ -137,5 +137,7 @@ def _heard(who: str, row: Any, settings: Settings) -> str:
     silence = (row.now - row.heartbeat_at).total_seconds()
     if silence < settings.lease_timeout / 2:
         return f"The {who} was heard of {silence:.0f} s ago."
+    if silence >= settings.lease_timeout:
+        return f"The {who} is silent for {silence:.0f} s: the next sweep gives it up."
     over = row.heartbeat_at + timedelta(seconds=settings.lease_timeout)
     return f"The {who} is silent for {silence:.0f} s; its lease ends at {over:%H:%M:%S} UTC."
