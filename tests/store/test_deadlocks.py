@@ -13,7 +13,6 @@ from scenes import call, count, enroll_jobs, fate_of, make_batch, run_job, runni
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.bulk import add_jobs
 from celery_flows.store.database import Connection, Database, is_victim
-from celery_flows.transitions.admit import admit
 from celery_flows.transitions.enroll import Share, enroll
 from celery_flows.transitions.finalize import finalize
 
@@ -118,12 +117,18 @@ def test_adding_locks_no_batch_before_the_last_statement(servers: Database) -> N
 def test_two_first_blocks_take_turns(servers: Database) -> None:
     """Who will write the batch locks it exclusively from the start, so there is nothing to upgrade."""
     batch = make_batch(servers)
-    with servers.engine.begin() as first:
-        add_jobs(first, servers.tables, [[call(batch)]])
-        admit(first, servers.tables, batch, count=1, starts=True)
-        second = beside(enroll_jobs, servers, batch, 1)
-        wait_for_waiter(servers)
-    outcome(second)
+
+    def enroll_once() -> None:
+        with servers.engine.begin() as connection:
+            enroll(connection, servers.tables, [[call(batch)]], [Share(batch, 1, starts=True)])
+
+    with naive(servers) as third:
+        saying(sa.text(SHARE[servers.dialect]), batch)(third)
+        two = [beside(enroll_once), beside(enroll_once)]
+        wait_for_waiter(servers, 2)
+        third.commit()
+    for one in two:
+        outcome(one)
     assert (count(servers), fate_of(servers, batch)) == (2, (BatchState.RUNNING, False))
 
 

@@ -7,7 +7,18 @@ from itertools import permutations
 import pytest
 import sqlalchemy as sa
 from locks import beside, naive, on_servers, on_sqlite, outcome, wait_for_waiter
-from scenes import add_callback, call, count, enroll_jobs, fate_of, ids, listen_to, make_batch, running_batch
+from scenes import (
+    add_callback,
+    call,
+    count,
+    enroll_jobs,
+    fate_of,
+    ids,
+    listen_to,
+    make_batch,
+    running_batch,
+    state_of,
+)
 
 from celery_flows.errors import BatchFinished
 from celery_flows.states import BatchState
@@ -219,6 +230,10 @@ def test_ours_are_read_committed_whatever_the_default(database: Database) -> Non
         assert left(connection, batch) == 1
         database.transact(lambda other: other.execute(MARK, {"job": job}))
         assert left(connection, batch) == 0
+    # A single statement is still a transaction of its own.
+    [other_job] = enroll_jobs(strict, batch, 1, starts=False)
+    claim(strict, other_job, 1, "t")
+    assert state_of(database, other_job) is jobs.JobState.RUNNING
     strict.close()
 
 
