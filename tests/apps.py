@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 from kombu import Queue
+from kombu.transport.memory import Channel
 
 from celery_flows import Flows
 from celery_flows.messaging.runtime import Runtime, attached_to
@@ -33,6 +34,8 @@ def flows_app(database_url: str, name: str = "shop", **settings: Any) -> Iterato
     finally:
         runtime_of(app).database.close()
         app.close()
+        # The broker in memory is the whole process's, and queues have names that other tests use too.
+        Channel.queues.clear()
 
 
 def shop_tasks(app: Celery) -> None:

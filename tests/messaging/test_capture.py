@@ -151,6 +151,16 @@ def test_everything_that_publishes_is_caught(app: Celery, call: Any, arguments: 
         assert sorted(one.payload[0] for one in found) == arguments
 
 
+def test_options_by_position(app: Celery) -> None:
+    """What send_task and apply_async take by position is kept as well."""
+    with Batch.create(app=app).jobs():
+        app.send_task("shop.add", (1,), None, 60)
+        app.tasks["shop.add"].apply_async((2,), None, "my-id")
+    by_id = {message.headers["id"]: message.headers for message in messages(app)}
+    assert by_id.pop("my-id")["eta"] is None
+    assert [headers["eta"] is not None for headers in by_id.values()] == [True]
+
+
 def test_a_group_runs_as_one(app: Celery) -> None:
     """Chunks and maps run in full, through the tasks that Celery has for them."""
     note, batch = app.tasks["shop.note"], Batch.create(app=app)

@@ -18,7 +18,7 @@ from celery_flows.errors import CanvasNotSupported, ResultNotReady
 @pytest.fixture(params=[False, True], ids=["quiet", "propagating"])
 def app(file_url: str, request: pytest.FixtureRequest) -> Iterator[Celery]:
     """An eager app with a few tasks, whose errors propagate or not."""
-    with flows_app(file_url) as app:
+    with flows_app(file_url, chunk_size=2) as app:
         app.conf.task_always_eager = True
         app.conf.task_eager_propagates = request.param
         yield app

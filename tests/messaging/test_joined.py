@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from apps import called, flows_app, messages, rows, runtime_of, work
+from apps import called, counting, flows_app, messages, rows, runtime_of, work
 from celery import Celery
 from sqlalchemy.orm import Session
 
@@ -290,6 +290,8 @@ def test_the_pools_next_user_gets_nothing(app: Celery, engine: sa.Engine, add: A
     batch = Batch.create(app=app)
     with engine.connect() as connection, batch.jobs(connection=connection):
         add.delay(1)
+    statements = counting(runtime_of(app).database)
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT 1"))
+    assert statements() == 0
     assert (rows(app), messages(app)) == ([], [])
