@@ -11,8 +11,9 @@ from typing import Any, Final
 from celery_flows.codec import encode, safe_text
 from celery_flows.errors import BlockMisuse, InvalidSetting, NotJson, WaitTimeout
 from celery_flows.ids import new_id
-from celery_flows.messaging.block import Block, collecting, holder_of, open_block
+from celery_flows.messaging.block import holder_of, parents_block
 from celery_flows.messaging.callback import new_callback
+from celery_flows.messaging.collecting import collecting
 from celery_flows.messaging.runtime import Runtime, find_runtime
 from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.progress import Progress
@@ -84,7 +85,7 @@ class Batch:
             BlockMisuse: a child made in its parent's block can't join another transaction than the block.
         """
         runtime = parent._runtime if parent is not None and app is None else find_runtime(app)
-        block = _parents_block(runtime, parent)
+        block = parents_block(runtime, None if parent is None else parent.id)
         parent_id = block.batch_id if block is not None else parent.id if parent is not None else None
         batch = NewBatch(
             new_id(),
@@ -155,7 +156,9 @@ class Batch:
         """Open a block: the calls of tasks made in it become jobs of this batch when it ends.
 
         The calls are those of this context and thread. If the block raises, nothing is enrolled and nothing
-        is published. May be opened again while the batch is unfinished, also by one of its jobs.
+        is published. May be opened again while the batch is unfinished, also by one of its jobs. With
+        Django's delay_on_commit inside, it ends with the transaction; with task_always_eager, the jobs run
+        at its end.
 
         Args:
             streaming: write and publish as the calls come, a chunk at a time, for feeds that never fit.
@@ -371,14 +374,6 @@ def _check_on_loss(on_loss: str | None) -> str | None:
     if on_loss not in (None, "fail", "retry"):
         raise InvalidSetting(name="on_loss", value=on_loss, allowed='"fail", "retry" or None')
     return on_loss
-
-
-def _parents_block(runtime: Runtime, parent: Batch | None) -> Block | None:
-    """The open block here, if it is that of a new batch's parent: the one around, or the one asked for."""
-    block = open_block()
-    if block is None or block.runtime is not runtime:
-        return None
-    return block if parent is None or parent.id == block.batch_id else None
 
 
 def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool) -> None:

@@ -7,31 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from celery_flows.errors import (
-    BatchCancelled,
-    BatchFinished,
-    BatchNotFound,
-    BlockMisuse,
-    CanvasNotSupported,
-    JoinRefused,
-)
+from celery_flows.errors import BlockMisuse, CanvasNotSupported
 from celery_flows.ids import new_id
-from celery_flows.messaging import eager
 from celery_flows.messaging.call import encode_arguments, encode_options, expiry
-from celery_flows.messaging.context import innermost, within
-from celery_flows.messaging.lease import Lease
+from celery_flows.messaging.context import innermost
 from celery_flows.messaging.result import EnrolledResult, hold
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
-from celery_flows.states import BatchState, JobState, Kind
-from celery_flows.store import batches, jobs
-from celery_flows.store.batches import BatchStanding
+from celery_flows.states import JobState, Kind
+from celery_flows.store import jobs
 from celery_flows.store.database import Connection
 from celery_flows.store.jobs import ReadyJob
-from celery_flows.store.joined import Joinable, after_commit, connection_of, strict_isolation
+from celery_flows.store.joined import after_commit
 from celery_flows.transitions.enroll import NewJob, Share, enroll
 from celery_flows.transitions.finalize import advance
-from celery_flows.transitions.stream import abandon_stream, check_stream, close_stream, open_stream
 
 #: How something is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
 Defer = Callable[[Callable[[], None]], None]
@@ -134,9 +123,9 @@ class Block:
     def close(self) -> None:
         """End without an error: enroll everything, or leave it to the block around that holds the batch."""
         self.is_open = False
-        holder = _holder(self.around, self.batch_id)
-        if holder is not None:
-            holder.absorb(self)
+        around = holder(self.around, self.batch_id)
+        if around is not None:
+            around.absorb(self)
         else:
             self.end()
 
@@ -217,72 +206,6 @@ class Block:
             return jobs.ready_among(connection, database.tables, [job.id for job in chunk])
 
 
-class StreamingBlock(Block):
-    """Enrolls and publishes chunk by chunk, behind a row that keeps the batch unfinished."""
-
-    def __init__(self, runtime: Runtime, batch_id: str, *, starts: bool) -> None:
-        super().__init__(runtime, batch_id, None, starts=False)
-        self._lease = Lease(runtime.settings, runtime.new_database(check=False))
-        self._lease.start()
-        self._block_id = self._lease.id
-        database = runtime.database
-        try:
-            database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
-        except BaseException:
-            self._lease.stop()
-            raise
-
-    def _add(self, job: NewJob) -> None:
-        super()._add(job)
-        if self.is_open and len(self._spool) >= self.runtime.settings.chunk_size:
-            self.flush()
-
-    def flush(self) -> None:
-        """Enroll and publish what has been collected."""
-        self.commit()
-        self._count = 0
-
-    def _write(self, connection: Connection) -> None:
-        super()._write(connection)
-        check_stream(connection, self.runtime.database.tables, self._block_id, self.batch_id)
-
-    def absorb(self, inner: Block) -> None:
-        """Write the child's row first, then let the child's block end on its own."""
-        self.flush()
-        inner.end()
-
-    def close(self) -> None:
-        """End: publish the rest and take the block's row away."""
-        try:
-            self.is_open = False
-            if self._commit_is_ahead():
-                raise BlockMisuse(
-                    problem="A streaming block publishes as it goes, so it can't end before the transaction "
-                    "that delay_on_commit waits for. Open the transaction inside the block."
-                )
-            self.flush()
-        except BaseException as error:
-            self.abort(error)
-            raise
-        self._lease.stop()
-        self.runtime.publisher.publish(close_stream(self.runtime.database, self._block_id, self.batch_id))
-
-    def abort(self, error: BaseException) -> None:
-        """End with an error: what was enrolled runs, and the batch fails."""
-        super().abort(error)
-        self._lease.stop()
-        problem = f"{type(error).__name__}: {error}"
-        ready = abandon_stream(self.runtime.database, self._block_id, self.batch_id, problem)
-        self.runtime.publisher.publish(ready)
-
-    def _commit_is_ahead(self) -> bool:
-        # Without a transaction around, what is deferred is done at once.
-        done: list[bool] = []
-        if self._defer is not None:
-            self._defer(lambda: done.append(True))
-        return self._defer is not None and not done
-
-
 def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
     """The calls among newly enrolled jobs, as their first publisher needs them."""
     for chunk in chunks:
@@ -308,84 +231,22 @@ def open_block() -> Block | None:
     return block if block is not None and block.takes_calls else None
 
 
-@contextmanager
-def collecting(
-    runtime: Runtime, batch_id: str, *, streaming: bool = False, joined: Joinable | None = None
-) -> Iterator[None]:
-    """Enroll the calls made inside.
-
-    Raises:
-        BatchNotFound: there is no such batch.
-        BatchFinished: it is finished.
-        BatchCancelled: it is cancelled.
-        BlockMisuse: streaming can't be had here.
-        JoinRefused: the joined transaction can't see the batch finish.
-    """
-    eager.prepare(runtime.app)
-    block = _open(runtime, batch_id, streaming=streaming, joined=joined)
-    with within(block):
-        try:
-            yield
-        except BaseException as error:
-            block.abort(error)
-            raise
-        else:
-            block.close()
-
-
-def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable | None) -> Block:
-    outer = _holder(open_block(), batch_id)
-    connection = None if joined is None else connection_of(joined)
-    if outer is not None:
-        connection = outer.connection_for(connection)
-    starts = _starts(runtime, batch_id, connection)
-    if not streaming:
-        return Block(runtime, batch_id, connection, starts=starts)
-    if connection is not None:
-        raise BlockMisuse(problem="A streaming block commits as it goes, so it can't join a transaction.")
-    if outer is not None and not isinstance(outer, StreamingBlock):
-        raise BlockMisuse(
-            problem="A streaming block can't stand inside the ordinary block of its batch or of its batch's "
-            "parent, whose rows are not written yet. Make that one streaming too, or open this one after it."
-        )
-    if outer is not None:
-        outer.flush()
-    return StreamingBlock(runtime, batch_id, starts=starts)
+def parents_block(runtime: Runtime, parent_id: str | None) -> Block | None:
+    """The open block here, if it is that of a new batch's parent: the one asked for, or whichever it is."""
+    block = open_block()
+    if block is None or block.runtime is not runtime:
+        return None
+    return block if parent_id in (None, block.batch_id) else None
 
 
 def holder_of(runtime: Runtime, batch_id: str) -> Block | None:
     """The open block here with which the rows of a batch are written, or None."""
-    block = _holder(open_block(), batch_id)
+    block = holder(open_block(), batch_id)
     return block if block is not None and block.runtime is runtime else None
 
 
-def _holder(block: Block | None, batch_id: str) -> Block | None:
+def holder(block: Block | None, batch_id: str) -> Block | None:
     """The nearest open block, from this one outwards, with which the rows of a batch must be written."""
     while block is not None and not (block.takes_calls and block.holds(batch_id)):
         block = block.around
     return block
-
-
-def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> bool:
-    """Check early that a batch can take jobs, and tell whether this may be its first block."""
-    batch = _standing(runtime, batch_id, connection)
-    if batch is None:
-        raise BatchNotFound(batch_id=batch_id)
-    if batch.is_finished:
-        raise BatchFinished(batch_id=batch_id, state=str(batch.state))
-    if batch.state is BatchState.CANCELLED:
-        raise BatchCancelled(batch_id=batch_id)
-    starts = not batch.has_begun
-    if connection is not None and not starts and (isolation := strict_isolation(connection)):
-        raise JoinRefused(batch_id=batch_id, isolation=isolation)
-    return starts
-
-
-def _standing(runtime: Runtime, batch_id: str, connection: Connection | None) -> BatchStanding | None:
-    database = runtime.database
-    if connection is None:
-        with database.reading() as own:
-            return batches.standing(own, database.tables, batch_id)
-    found = batches.standing(connection, database.tables, batch_id)
-    # A transaction may be older than the batch: where it shows what was, a locking read shows what is.
-    return found or batches.standing(connection, database.tables, batch_id, "shared")

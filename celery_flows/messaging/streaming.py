@@ -1,0 +1,77 @@
+"""An open `with batch.jobs(streaming=True):`, which enrolls and publishes as it goes."""
+
+from __future__ import annotations
+
+from celery_flows.errors import BlockMisuse
+from celery_flows.messaging.block import Block
+from celery_flows.messaging.lease import Lease
+from celery_flows.messaging.runtime import Runtime
+from celery_flows.store.database import Connection
+from celery_flows.transitions.enroll import NewJob
+from celery_flows.transitions.stream import abandon_stream, check_stream, close_stream, open_stream
+
+
+class StreamingBlock(Block):
+    """Enrolls and publishes chunk by chunk, behind a row that keeps the batch unfinished."""
+
+    def __init__(self, runtime: Runtime, batch_id: str, *, starts: bool) -> None:
+        super().__init__(runtime, batch_id, None, starts=False)
+        self._lease = Lease(runtime.settings, runtime.new_database(check=False))
+        self._lease.start()
+        self._block_id = self._lease.id
+        database = runtime.database
+        try:
+            database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
+        except BaseException:
+            self._lease.stop()
+            raise
+
+    def _add(self, job: NewJob) -> None:
+        super()._add(job)
+        if self.is_open and len(self._spool) >= self.runtime.settings.chunk_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Enroll and publish what has been collected."""
+        self.commit()
+        self._count = 0
+
+    def _write(self, connection: Connection) -> None:
+        super()._write(connection)
+        check_stream(connection, self.runtime.database.tables, self._block_id, self.batch_id)
+
+    def absorb(self, inner: Block) -> None:
+        """Write the child's row first, then let the child's block end on its own."""
+        self.flush()
+        inner.end()
+
+    def close(self) -> None:
+        """End: publish the rest and take the block's row away."""
+        try:
+            self.is_open = False
+            if self._commit_is_ahead():
+                raise BlockMisuse(
+                    problem="A streaming block publishes as it goes, so it can't end before the transaction "
+                    "that delay_on_commit waits for. Open the transaction inside the block."
+                )
+            self.flush()
+        except BaseException as error:
+            self.abort(error)
+            raise
+        self._lease.stop()
+        self.runtime.publisher.publish(close_stream(self.runtime.database, self._block_id, self.batch_id))
+
+    def abort(self, error: BaseException) -> None:
+        """End with an error: what was enrolled runs, and the batch fails."""
+        super().abort(error)
+        self._lease.stop()
+        problem = f"{type(error).__name__}: {error}"
+        ready = abandon_stream(self.runtime.database, self._block_id, self.batch_id, problem)
+        self.runtime.publisher.publish(ready)
+
+    def _commit_is_ahead(self) -> bool:
+        # Without a transaction around, what is deferred is done at once.
+        done: list[bool] = []
+        if self._defer is not None:
+            self._defer(lambda: done.append(True))
+        return self._defer is not None and not done
