@@ -12,7 +12,7 @@ from apps import called, flows_app, messages, rows, run_message, runtime_of, wor
 from celery import Celery, group
 
 from celery_flows import Batch, BatchFinished, BatchNotFound, current_job
-from celery_flows.errors import BlockMisuse, ResultNotReady
+from celery_flows.errors import ResultNotReady
 from celery_flows.ids import new_id
 
 
@@ -302,65 +302,6 @@ class TestNesting:
         with parent.jobs(), Batch.create(app=app).jobs():
             pass
         assert state_of(parent) == ("complete", 1, True)
-
-
-class TestStreaming:
-    """Blocks that commit and publish as they go."""
-
-    def test_each_chunk_is_published(self, file_url: str) -> None:
-        """A full chunk is enrolled and published at once; the open block keeps the batch unfinished."""
-        with flows_app(file_url, chunk_size=3) as app:
-            add, batch = app.tasks["shop.add"], Batch.create(app=app)
-            with batch.jobs(streaming=True):
-                for n in range(7):
-                    add.delay(n)
-                assert batch.progress.total == 6
-                work(app)
-                assert state_of(batch) == ("running", 6, False)
-            work(app)
-            assert state_of(batch) == ("complete", 7, True)
-
-    def test_an_error_fails_the_batch(self, file_url: str) -> None:
-        """If the block raises, what was enrolled runs, the rest is dropped, and the batch fails."""
-        with flows_app(file_url, chunk_size=2) as app:
-            batch = Batch.create(app=app, tolerate=5).on("failure", app.tasks["shop.note"].s())
-            with pytest.raises(ValueError, match=r"feed"), batch.jobs(streaming=True):
-                for n in range(3):
-                    app.tasks["shop.add"].delay(n)
-                raise ValueError("feed")
-            work(app)
-            assert (batch.status, batch.settled_at is not None) == ("failed", True)
-            assert [job.args for job in batch.completed_jobs] == [[0], [1]]
-            (block,) = batch.failed_jobs
-            assert (block.kind, block.error_class) == ("block", "EnrolmentAbandoned")
-            assert "ValueError: feed" in str(block.error_message)
-            assert app.flows_test_notes == [(batch.id,)]
-
-    def test_an_empty_one_completes(self, app: Celery) -> None:
-        """A streaming block without calls completes its batch."""
-        batch = Batch.create(app=app)
-        with batch.jobs(streaming=True):
-            pass
-        assert state_of(batch) == ("complete", 0, True)
-
-    def test_children_of_a_stream(self, app: Celery, add: Any) -> None:
-        """A child's block in a streaming one is published when it ends, whether it streams itself or not."""
-        parent = Batch.create(app=app)
-        with parent.jobs(streaming=True):
-            for streaming in (False, True):
-                child = Batch.create(app=app)
-                with child.jobs(streaming=streaming):
-                    add.delay(streaming)
-                assert called(app) == [("shop.add", streaming)]
-                assert child.parent == parent
-        assert state_of(parent) == ("running", 2, False)
-
-    def test_where_it_can_not_stand(self, app: Celery) -> None:
-        """A child can't stream inside its parent's ordinary block, nor a stream join a transaction."""
-        with Batch.create(app=app).jobs():
-            child = Batch.create(app=app)
-            with pytest.raises(BlockMisuse, match=r"Make that one streaming too"), child.jobs(streaming=True):
-                pytest.fail("the block must not be entered")
 
 
 class TestContext:
