@@ -110,7 +110,7 @@ def _next_of_queued(row: Any, settings: Settings) -> str:
     if row.hostname is not None:
         return f"{row.hostname}, process {row.pid}, has its message and runs it in its turn."
     if row.queued_at is not None and row.queued_at > row.now:
-        return f"Its next attempt is due at {row.queued_at:%H:%M:%S} UTC."
+        return f"It is due at {row.queued_at:%H:%M:%S} UTC."
     queue = "its queue" if row.queue is None else f"queue {row.queue!r}"
     return (
         f"A worker that consumes {queue} takes it ({row.task}). Is none there? Start one. Should its message "

@@ -32,7 +32,8 @@ def renew(database: Database, worker_id: str, hostname: str, pid: int, lease: fl
 
 def _renew(connection: Connection, tables: Tables, worker_id: str, hostname: str, pid: int, lease: float) -> None:
     if leases.note_pause(connection, tables, lease):
-        logger.warning("No heartbeat was recorded for a while: nothing expires for %g s from now on.", lease)
+        # Ordinary when the first worker starts, telling when the database was away.
+        logger.info("No worker was heard of for a while: nothing is given up for %g s from now on.", lease)
     leases.renew(connection, tables, worker_id, hostname[:255], pid)
 
 

@@ -113,7 +113,7 @@ def test_a_retrying_job_says_when_it_is_due(database: Database) -> None:
     assert only_reason(database, batch, "job", job).startswith("retrying, not published: ")
     mark_published(database, [Published(job, 2, "images", delay=300)])
     due = row(database, job).queued_at
-    assert only_reason(database, batch, "job", job) == f"retrying: Its next attempt is due at {due:%H:%M:%S} UTC."
+    assert only_reason(database, batch, "job", job) == f"retrying: It is due at {due:%H:%M:%S} UTC."
 
 
 @pytest.mark.parametrize(
