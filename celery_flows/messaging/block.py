@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from celery_flows.errors import BlockMisuse, CanvasNotSupported
+from celery_flows.errors import BlockMisuse, CanvasNotSupported, NotJson
 from celery_flows.ids import new_id
 from celery_flows.messaging.call import encode_arguments, encode_options, expiry
 from celery_flows.messaging.context import innermost
@@ -47,6 +47,7 @@ class Block:
         self._carrier: Block | None = None
         # What its end is put off with, and whether a call made now is.
         self._defer: Defer | None = None
+        self._refusal: NotJson | CanvasNotSupported | None = None
         self._is_deferring = False
 
     @property
@@ -61,6 +62,23 @@ class Block:
             NotJson: an argument or option can't be stored.
             CanvasNotSupported: the call is the head of a chain or chord.
         """
+        try:
+            return self._capture(task, args, kwargs, options)
+        except (CanvasNotSupported, NotJson) as error:
+            self._refusal = error
+            raise
+
+    def check(self) -> None:
+        """See that every call was taken: a refusal that the block's own code swallowed is raised again at its end.
+
+        Raises:
+            NotJson: a call was refused for what it holds.
+            CanvasNotSupported: a call was refused for its shape.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _capture(self, task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> EnrolledResult:
         for shape in ("chain", "chord"):
             if options.get(shape):
                 raise CanvasNotSupported(shape=shape, task=task)

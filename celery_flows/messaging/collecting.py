@@ -36,6 +36,7 @@ def collecting(
     with within(block):
         try:
             yield
+            block.check()
         except BaseException as error:
             block.abort(error)
             raise

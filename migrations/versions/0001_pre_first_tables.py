@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
@@ -16,7 +20,7 @@ depends_on = None
 LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 MOMENT = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
-INNODB = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
+INNODB: dict[str, Any] = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
 
 # Compared byte by byte, trailing spaces included.
 KEY_COLLATIONS = {"postgresql": "C", "mysql": "utf8mb4_0900_bin", "mariadb": "utf8mb4_nopad_bin"}
@@ -130,14 +134,10 @@ def id_type() -> sa.String:
 def make_table(noun: str, *columns: sa.Column[object], key: list[str] | None = None) -> None:
     """Make a table with a named primary key."""
     table = names().table(noun)
+    # To SQLAlchemy a mysql:// and a mariadb:// URL are different databases.
+    options: dict[str, Any] = {f"{name}_{one}": INNODB[one] for name in ("mysql", "mariadb") for one in INNODB}
     primary_key = sa.PrimaryKeyConstraint(*(key or ["id"]), name=f"{table}_pkey")
-    op.create_table(
-        table,
-        *columns,
-        primary_key,
-        schema=names().schema,
-        **{f"{name}_{option}": INNODB[option] for name in ("mysql", "mariadb") for option in INNODB},
-    )
+    op.create_table(table, *columns, primary_key, schema=names().schema, **options)
 
 
 def make_index(noun: str, what: str, columns: list[str], where: str | None = None) -> None:

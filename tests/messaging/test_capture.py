@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -264,6 +265,17 @@ def test_what_json_cannot_hold_is_refused(app: Celery, call: Any, says: str) -> 
         app.tasks["shop.add"].delay(0)
         call(app.tasks["shop.add"])
     assert (rows(app, batch_id=batch.id), messages(app), batch.status) == ([], [], "pending")
+
+
+def test_a_refusal_that_is_swallowed_refuses_the_block(app: Celery) -> None:
+    """The message says that nothing was enrolled, so nothing is: the block raises it again at its end."""
+    batch = Batch.create(app=app)
+    with pytest.raises(NotJson, match=r"Positional argument 1"):
+        with batch.jobs():
+            app.tasks["shop.add"].delay(1, 2)
+            with suppress(NotJson):
+                app.tasks["shop.add"].delay(object(), 2)
+    assert (batch.status, batch.progress.total) == ("pending", 0)
 
 
 def test_a_list_that_holds_itself_is_refused(app: Celery) -> None:
