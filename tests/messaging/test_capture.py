@@ -270,11 +270,10 @@ def test_what_json_cannot_hold_is_refused(app: Celery, call: Any, says: str) -> 
 def test_a_refusal_that_is_swallowed_refuses_the_block(app: Celery) -> None:
     """The message says that nothing was enrolled, so nothing is: the block raises it again at its end."""
     batch = Batch.create(app=app)
-    with pytest.raises(NotJson, match=r"Positional argument 1"):
-        with batch.jobs():
-            app.tasks["shop.add"].delay(1, 2)
-            with suppress(NotJson):
-                app.tasks["shop.add"].delay(object(), 2)
+    with pytest.raises(NotJson, match=r"Positional argument 1"), batch.jobs():
+        app.tasks["shop.add"].delay(1, 2)
+        with suppress(NotJson):
+            app.tasks["shop.add"].delay(object(), 2)
     assert (batch.status, batch.progress.total) == ("pending", 0)
 
 
