@@ -64,7 +64,11 @@ def check(context: click.Context) -> None:
 
 @click.command(cls=FlowsCommand)
 @click.argument("revision", default="head")
-@click.option("--dialect", type=click.Choice(schema.DIALECTS), help="Which database's SQL; by default the URL's.")
+@click.option(
+    "--dialect",
+    type=click.Choice(schema.DIALECTS),
+    help="Which database's SQL; by default the URL's, which says mysql for MariaDB too.",
+)
 @click.pass_context
 def sql(context: click.Context, revision: str, dialect: str | None) -> None:
     """Print the SQL of an upgrade to REVISION, without a database.

@@ -47,7 +47,9 @@ class SealedText(TypeDecorator[str]):
         self.codec = codec
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
-        return dialect.type_descriptor(mysql.LONGTEXT() if dialect.name in ("mysql", "mariadb") else Text())
+        # Not through type_descriptor elsewhere: psycopg's would describe the column as VARCHAR.
+        is_mysql = dialect.name in ("mysql", "mariadb")
+        return dialect.type_descriptor(mysql.LONGTEXT()) if is_mysql else self.impl_instance
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         return seal(self.codec, value)

@@ -175,26 +175,29 @@ database.close()
 """
 
 
-def start_upgrade(url: str) -> subprocess.Popen[str]:
-    """Start a process that upgrades when it is told to."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", UPGRADE, url], stdin=-1, stdout=-1, stderr=-1, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+@contextmanager
+def started_upgrade(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that upgrades when it is told to."""
+    command = [sys.executable, "-W", "error", "-c", UPGRADE, url]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_two_processes_upgrade_at_once(new_database_url: NewUrl) -> None:
     """Two upgrades of one database at the same moment both succeed: one of them does the work."""
-    for url in (new_database_url(), new_database_url()):
-        processes = [start_upgrade(url) for _ in range(2)]
-        for process in processes:
+    url = new_database_url()
+    with started_upgrade(url) as one, started_upgrade(url) as other:
+        for process in (one, other):
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        ends = [process.communicate(timeout=60) for process in processes]
-        assert ends == [(f"{HEAD}\n", "")] * 2
+        ends = [process.communicate(timeout=60) for process in (one, other)]
+    assert ends == [(f"{HEAD}\n", "")] * 2
 
 
 # ---------------------------------------------------------------- what doesn't fit
