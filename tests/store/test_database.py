@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -194,7 +195,8 @@ def test_a_child_process_opens_connections_of_its_own(database: Database) -> Non
 def _in_child(act: Callable[[], object]) -> int:
     pid = os.fork()
     if pid == 0:
-        # The lock is a thread's that does not exist here.
+        # A lock of a thread that does not exist here would be waited for until this rings.
+        signal.alarm(20)
         try:
             act()
         except BaseException:
