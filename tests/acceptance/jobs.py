@@ -272,6 +272,8 @@ def get_batch(app: Celery, batch_id: str) -> Batch:
     return Batch.get(batch_id, app=app)
 
 
+import_module("acceptance.dying")
+
 if SETTINGS in os.environ:
     app = make_app(json.loads(os.environ[SETTINGS]))
     # A patch records what it did with `seen`, above.
