@@ -1,0 +1,40 @@
+"""Tasks whose processes die, for tests of what becomes of their jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from acceptance.jobs import gated, killed, seen, task
+
+
+@task(bind=True, on_loss="retry")
+def killed_again(self: Any, key: str) -> None:
+    """As `killed`, of a task that bears to run twice."""
+    killed(self, key)
+
+
+@task(bind=True, acks_late=True)
+def killed_acked(self: Any, key: str) -> None:
+    """As `killed`: acknowledged late, which Celery does when the process has died, too."""
+    killed(self, key)
+
+
+@task(bind=True, on_loss="retry")
+def poison(self: Any, key: str) -> None:
+    """Die every time."""
+    seen("began", key, self.job.attempt)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(acks_late=True)
+def gated_late(key: str, gate: str) -> None:
+    """As `gated`, with a message that is acknowledged when it has run."""
+    gated(key, gate)
+
+
+@task(on_loss="retry")
+def gated_again(key: str, gate: str) -> None:
+    """As `gated`, of a task that bears to run twice."""
+    gated(key, gate)
