@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, Final, NoReturn
 
@@ -26,8 +26,16 @@ DEFAULTS: Final = {
 #: Marks a Redis database as taken by a test run, since a moment.
 _LEASE: Final = "flows_test:taken_at"
 
-#: Seconds after which a run is held to have died without giving its Redis database back.
+#: Seconds after which a run is held to have died without cleaning up: the next one does so.
 _LEASE_SECONDS: Final = 2 * 3600
+
+#: What names of databases and virtual hosts begin with; the moment of their making follows.
+_PREFIX: Final = "flows_test_"
+
+_LIST_DATABASES: Final = {
+    "postgres": "SELECT datname FROM pg_database",
+    "mysql": "SELECT schema_name FROM information_schema.schemata",
+}
 
 
 def url_of(service: str) -> str:
@@ -46,9 +54,12 @@ def not_there(service: str, problem: object) -> NoReturn:
 @contextmanager
 def own_database(service: str) -> Iterator[str]:
     """Make a database on a server, and drop it at the end."""
-    name = f"flows_test_{secrets.token_hex(6)}"
+    name = _new_name()
     url = make_url(url_of(service))
     try:
+        for (left,) in _say_to_server(service, _LIST_DATABASES[service]):
+            if _is_left(left):
+                _say_to_server(service, f"DROP DATABASE IF EXISTS {left}")
         _say_to_server(service, f"CREATE DATABASE {name}")
     except (SQLAlchemyError, ImportError) as error:
         not_there(service, error)
@@ -61,10 +72,20 @@ def own_database(service: str) -> Iterator[str]:
         _say_to_server(service, f"DROP DATABASE {name}" + (" WITH (FORCE)" if service == "postgres" else ""))
 
 
-def _say_to_server(service: str, statement: str) -> None:
+def _say_to_server(service: str, statement: str) -> Sequence[Any]:
     engine = create_engine(url_of(service), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
+        result = connection.exec_driver_sql(statement)
+        return result.all() if result.returns_rows else []
+
+
+def _new_name() -> str:
+    return f"{_PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
+
+
+def _is_left(name: str) -> bool:
+    made_at = name.removeprefix(_PREFIX).partition("_")[0]
+    return name.startswith(_PREFIX) and made_at.isdigit() and time.time() - int(made_at) > _LEASE_SECONDS
 
 
 @contextmanager
@@ -110,10 +131,12 @@ def _redis(url: str) -> Iterator[Any]:
 def own_vhost() -> Iterator[str]:
     """Make a virtual host in RabbitMQ, and drop it at the end; without rabbitmqctl, use the URL as it is."""
     _check_rabbitmq()
-    name = f"flows_test_{secrets.token_hex(6)}"
-    if not _rabbitmqctl("add_vhost", name):
+    name = _new_name()
+    if _rabbitmqctl("add_vhost", name) is None:
         yield url_of("rabbitmq")
         return
+    for left in filter(_is_left, _rabbitmqctl("list_vhosts") or []):
+        _rabbitmqctl("delete_vhost", left)
     url = make_url(url_of("rabbitmq"))
     try:
         _rabbitmqctl("set_permissions", "-p", name, url.username or "guest", ".*", ".*", ".*")
@@ -132,12 +155,13 @@ def _check_rabbitmq() -> None:
             not_there("rabbitmq", error)
 
 
-def _rabbitmqctl(*words: str) -> bool:
+def _rabbitmqctl(*words: str) -> list[str] | None:
     with suppress(FileNotFoundError, subprocess.TimeoutExpired):
         done = subprocess.run(
             [shutil.which("rabbitmqctl") or "/usr/sbin/rabbitmqctl", "--quiet", *words],
             capture_output=True,
+            text=True,
             timeout=60,
         )
-        return done.returncode == 0
-    return False
+        return done.stdout.splitlines() if done.returncode == 0 else None
+    return None
