@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -137,7 +138,7 @@ def _check_value(key: str, value: Any, one: Field[Any]) -> None:
         is_right = len(value) <= 20 and (value + "x").isidentifier() and value.isascii()
     if is_right and not isinstance(value, str):
         is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
-        is_right = is_right and not ("above" in rule and value <= rule["above"])
+        is_right = is_right and ("above" not in rule or rule["above"] < value < math.inf)
     if is_right and "words" in rule:
         is_right = value in rule["words"]
     if not is_right:

@@ -39,6 +39,8 @@ def test_every_setting_says_what_is_allowed() -> None:
         ("chunk_size", 1.5),
         ("lease_timeout", 0),
         ("lease_timeout", "60"),
+        ("lease_timeout", float("nan")),
+        ("lease_timeout", float("inf")),
         ("sweep_interval", -1),
     ],
 )
