@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from celery_flows.codec import Codec
+from celery_flows.store import forking
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
@@ -117,6 +118,8 @@ class Database:
         except ImportError as error:
             raise driver_missing(self.url, error) from error
         event.listen(engine, "connect", _CONNECT[self.dialect])
+        if self.dialect == "sqlite":
+            forking.guard(engine)
         begin = _BEGIN[self.dialect]
 
         @event.listens_for(engine, "begin")
@@ -293,9 +296,10 @@ def is_missing_table(error: BaseException) -> bool:
 
 def _connect_sqlite(connection: Any, record: Any) -> None:
     cursor = connection.cursor()
-    # Wait for a writer rather than fail; readers and one writer side by side.
-    cursor.execute("PRAGMA busy_timeout = 30000")
-    _switch_to_wal(cursor, give_up_at=time.monotonic() + 30)
+    with forking.at_work(cursor):
+        # Wait for a writer rather than fail; readers and one writer side by side.
+        cursor.execute("PRAGMA busy_timeout = 30000")
+        _switch_to_wal(cursor, give_up_at=time.monotonic() + 30)
     cursor.close()
 
 
