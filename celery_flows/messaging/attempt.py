@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from celery_flows.messaging import effects
 from celery_flows.messaging.call import encode_arguments, encode_options
 from celery_flows.messaging.claims import Claim, current_claim
 from celery_flows.messaging.header import HEADER, Delivery
@@ -42,5 +43,6 @@ def publish_next(
     kept = {key: value for key, value in options.items() if key != "task_id"} | {"headers": headers or None}
     encoded = (*encode_arguments(name, args, kwargs), encode_options(name, kept))
     delivery = claim.delivery
+    effects.roll_back_current()
     attempt = NextAttempt(delivery.job_id, delivery.number, str(delivery.token), name, *encoded, state)
     claim.runtime.publisher.publish(retry_job(claim.runtime.database, attempt))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from celery import _state
+
 from celery_flows.messaging.claims import Claim
 from celery_flows.store.database import Connection, is_database_error
 from celery_flows.transitions.settle import complete_within, is_complete
@@ -43,6 +45,16 @@ def roll_back(request: Any) -> None:
         with suppress(Exception):
             connection.rollback()
         connection.close()
+
+
+def roll_back_current() -> None:
+    """Undo what the running task's job wrote in its transaction, before its claim goes on to its next attempt.
+
+    That must not wait for the task's end: on SQLite the job's own transaction would be in the way.
+    """
+    task = _state.get_current_worker_task()
+    if task is not None:
+        roll_back(task.request)
 
 
 def commit(request: Any, claim: Claim) -> bool:

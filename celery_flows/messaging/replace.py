@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.canvas import Signature, _chain, chord, group
 
+from celery_flows.messaging import effects
 from celery_flows.messaging.claims import Claim
 from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.transitions.hand_over import hand_over
@@ -25,6 +26,7 @@ def prepare_replacement(claim: Claim, signature: Signature) -> None:
         return
     delivery = claim.delivery
     following = replace(delivery, number=delivery.number + 1, token=None)
+    effects.roll_back_current()
     hand_over(claim.runtime.database, delivery.job_id, delivery.number, str(delivery.token))
     for task in tasks:
         is_last = task.options.get("task_id") == delivery.job_id

@@ -272,6 +272,9 @@ def get_batch(app: Celery, batch_id: str) -> Batch:
     return Batch.get(batch_id, app=app)
 
 
+# Its tasks belong to every app as well.
+import_module("acceptance.writing")
+
 import_module("acceptance.dying")
 
 if SETTINGS in os.environ:
