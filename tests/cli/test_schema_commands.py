@@ -86,6 +86,12 @@ def test_reconcile(project: Path) -> None:
     assert done.out.startswith("Messages published: 0\n")
 
 
+TASK = """
+app.conf.update(flows_lease_timeout=0.4, flows_heartbeat_interval=0.1)
+@app.task
+def add(number): pass
+"""
+
 ENROLL = """
 import shop
 from celery_flows import Batch
@@ -98,9 +104,7 @@ with Batch.create(app=shop.app).jobs():
 def test_reconcile_publishes_what_was_left(project: Path) -> None:
     """Jobs that were enrolled while the broker was away are published, and said to be."""
     with (project / "shop.py").open("a") as module:
-        module.write(
-            "app.conf.update(flows_lease_timeout=0.3, flows_heartbeat_interval=0.1)\n@app.task\ndef add(number): pass\n"
-        )
+        module.write(TASK)
     run("celery", "-A", "shop", "flows", "upgrade", cwd=project)
     run("python", "-c", ENROLL, cwd=project, CELERY_BROKER_URL="redis://127.0.0.1:1/0")
     done = run("celery", "-A", "shop", "flows", "reconcile", cwd=project)
