@@ -38,7 +38,9 @@ class FlowsRequest:
 
     def reject(self, requeue: bool = False) -> None:
         """Note whether the broker will bring the message again."""
-        self._was_requeued = requeue and not self.acknowledged  # type: ignore[attr-defined] # Celery's
+        # After a hard time limit Celery says it twice; the second time does nothing.
+        if requeue and not self.acknowledged:  # type: ignore[attr-defined] # Celery's
+            self._was_requeued = True
         super().reject(requeue=requeue)  # type: ignore[misc] # Celery's
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
