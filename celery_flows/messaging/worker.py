@@ -7,7 +7,7 @@ import os
 import threading
 from typing import Any
 
-from celery import bootsteps, signals
+from celery import bootsteps
 
 from celery_flows.errors import FlowsError
 from celery_flows.messaging.audit import Audit
@@ -49,8 +49,7 @@ class UpkeepStep(bootsteps.StartStopStep):
         runtime.database.close()
         runtime.lease = Lease(runtime.settings, runtime.new_database(check=False), reserved_jobs)
         runtime.lease.start()
-        # Not this step's stop: steps stop in an order of Celery's choice, and the pool must have stopped.
-        signals.worker_shutdown.connect(on_shutdown, weak=False, dispatch_uid="celery_flows.shutdown")
+        _after_stop(parent)
         self._thread = threading.Thread(
             target=self._sweep, args=(runtime,), name="celery-flows-sweep", daemon=True
         )
@@ -74,9 +73,23 @@ class UpkeepStep(bootsteps.StartStopStep):
     terminate = stop
 
 
-def on_shutdown(sender: Any, **_: Any) -> None:
+def _after_stop(worker: Any) -> None:
+    # Not the step's own stop: steps stop in an order of Celery's choice, and the pool must have stopped.
+    # Not the signal worker_shutdown: a cold shutdown does not send it.
+    celerys_own = worker.blueprint.on_stopped
+
+    def stopped() -> None:
+        try:
+            celerys_own()
+        finally:
+            hand_back(worker.app)
+
+    worker.blueprint.on_stopped = stopped
+
+
+def hand_back(app: Any) -> None:
     """The pool has stopped: write the outcomes still to be written, and hand back what is left of our jobs."""
-    runtime = attached_to(sender.app)
+    runtime = attached_to(app)
     if runtime is None or runtime.lease is None:
         return
     lease, runtime.lease = runtime.lease, None
