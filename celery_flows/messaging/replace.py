@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery.canvas import Signature, _chain, chord, group
+from celery.exceptions import Ignore
 
 from celery_flows.messaging import effects
 from celery_flows.messaging.claims import Claim
+from celery_flows.messaging.gate import end, persistently
 from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.states import JobState
 from celery_flows.transitions.hand_over import hand_over
 
 
-def prepare_replacement(claim: Claim, signature: Signature) -> None:
+def publish_replacement(claim: Claim, signature: Signature, publish: Callable[[Signature], Any]) -> Any:
+    """Publish what replaces a job, prepared to carry it; where Celery can't, the job fails.
+
+    By then the job is handed over, so how its task ends says nothing any more.
+    """
+    following = _prepare(claim, signature)
+    try:
+        return publish(signature)
+    except Exception as error:
+        if following is not None and not isinstance(error, Ignore):
+            persistently(claim.runtime, partial(end, claim.runtime, following, JobState.FAILED, error))
+        raise
+
+
+def _prepare(claim: Claim, signature: Signature) -> Delivery | None:
     """Make a replacement carry the job, before any of it is published.
 
     One task under the job's id needs nothing: it is captured like a retry. Of a canvas, the last task has
     the job's id and gets its next delivery; the others get to know whose part they are, so that the job
     fails with them.
+
+    Returns:
+        The delivery that the last task makes, or None for one task.
     """
     tasks = list(_leaves(signature))
     if tasks == [signature]:
-        return
+        return None
     delivery = claim.delivery
     following = replace(delivery, number=delivery.number + 1, token=None)
     effects.roll_back_current()
@@ -31,6 +52,7 @@ def prepare_replacement(claim: Claim, signature: Signature) -> None:
     for task in tasks:
         is_last = task.options.get("task_id") == delivery.job_id
         _mark(task, replace(following, is_part=not is_last))
+    return following
 
 
 def prepare_part(part: Delivery, signature: Signature) -> None:

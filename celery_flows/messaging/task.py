@@ -12,7 +12,7 @@ from celery_flows.messaging.block import Block, open_block
 from celery_flows.messaging.claims import held_by
 from celery_flows.messaging.gate import enter
 from celery_flows.messaging.header import HEADER, Delivery
-from celery_flows.messaging.replace import prepare_part, prepare_replacement
+from celery_flows.messaging.replace import prepare_part, publish_replacement
 from celery_flows.messaging.request import request_class
 from celery_flows.messaging.result import expect
 
@@ -42,7 +42,7 @@ class FlowsTask(Task):
         if delivery is not None and delivery.is_part:
             prepare_part(delivery, sig)
         elif delivery is not None and claim is not None:
-            prepare_replacement(claim, sig)
+            return publish_replacement(claim, sig, super().on_replace)
         return super().on_replace(sig)
 
     def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from celery import Celery, chain, chord, group
 from celery.exceptions import Ignore, Reject
 
-from celery_flows import Batch, Flows, current_job
+from celery_flows import Flows, current_job
 
 #: Where a worker's process reads what its app is made with.
 SETTINGS: Final = "FLOWS_ACCEPTANCE_SETTINGS"
@@ -154,6 +154,8 @@ def replaced(self: Any, shape: str, key: str, how: str = "well") -> Any:
     """Be replaced by a task, or a canvas with a part that ends well or not."""
     last = self.app.signature("jobs.part", (key, "last"), immutable=True)
     part = self.app.signature("jobs.part", (key, how), immutable=True)
+    if how == "unsent":
+        last = self.app.signature("jobs.part", (object(), "last"), immutable=True)
     shapes = {
         "task": lambda: part,
         "chain": lambda: chain(part, last),
@@ -244,14 +246,6 @@ def greedy() -> None:
     raise MemoryError("too much")
 
 
-@task(bind=True)
-def grows(self: Any, count: int) -> None:
-    """Add jobs to its own batch."""
-    with self.job.batch.jobs():
-        for number in range(count):
-            self.app.tasks["jobs.add"].delay(number, 1)
-
-
 # ------------------------------------------------------------------ tasks that are nobody's job
 
 
@@ -265,11 +259,6 @@ def total(numbers: list[int]) -> int:
 def pid(self: Any) -> int:
     """Say in which process it runs."""
     return os.getpid()
-
-
-def get_batch(app: Celery, batch_id: str) -> Batch:
-    """Find a batch of an app."""
-    return Batch.get(batch_id, app=app)
 
 
 # Its tasks belong to every app as well.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import celery
 import pytest
 from acceptance.running import Project, Worker, wait_for
 
@@ -104,6 +105,12 @@ def test_a_replaced_job_ends_with_its_replacement(place: Place, shape: str, how:
         assert ["last"] in place.project.seen("part", key)
 
 
+def test_a_job_whose_replacement_can_not_be_sent_fails(place: Place) -> None:
+    """It was handed over already, and no message is left that would end it."""
+    job = place.project.run("replaced", "chain", "unsent" + place.worker.name, "unsent")
+    assert job.state == "failed"
+
+
 def test_a_job_revoked_before_its_start_is_cancelled(place: Place) -> None:
     """The worker discards it, and says so."""
     project = place.project
@@ -160,6 +167,16 @@ def test_a_job_whose_process_was_killed_fails(prefork: Place) -> None:
     """Its message was acknowledged before it ran, so nothing brings it back."""
     job = prefork.project.run("killed", "killed")
     assert (job.state, job.error_class, job.attempt) == ("failed", "WorkerLost", 1)
+
+
+@pytest.mark.parametrize("task", ["killed_late", "limited_late", "killed_retried"])
+def test_a_job_that_lost_its_process_and_comes_again_runs_again(prefork: Place, task: str) -> None:
+    """Celery has the broker bring the message back, or sends another: either is the next attempt."""
+    if task == "killed_retried" and celery.VERSION < (5, 7):
+        pytest.skip("older Celery has no retry_on_worker_lost")
+    job = prefork.project.run(task, task)
+    assert (job.state, job.attempt) == ("complete", 2)
+    assert prefork.project.seen("began", task) == [[1], [2]]
 
 
 @pytest.mark.parametrize(
