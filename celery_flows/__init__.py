@@ -1,23 +1,36 @@
 """Batches and flows for Celery: rows in your database, callbacks exactly once."""
 
-from celery_flows.batch import Batch
-from celery_flows.errors import (
-    BatchFinished,
-    BatchNotFound,
-    EnrolmentAbandoned,
-    FlowsError,
-    NotJson,
-    UnknownEvent,
-    UnknownTask,
-)
-from celery_flows.flows import Flows
-from celery_flows.job import Job, current_job
-from celery_flows.progress import Progress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# At run time a name is imported when it is asked for: Celery imports this package for every one of its
+# commands, also for projects that only share an environment with one that uses it.
+if TYPE_CHECKING:
+    from celery_flows.batch import Batch
+    from celery_flows.errors import (
+        BatchCancelled,
+        BatchFinished,
+        BatchNotFound,
+        BatchUnfinished,
+        EnrolmentAbandoned,
+        FlowsError,
+        NotJson,
+        UnknownEvent,
+        UnknownTask,
+        WorkerLost,
+    )
+    from celery_flows.flows import Flows
+    from celery_flows.job import Job, current_job
+    from celery_flows.messaging.repairs import flows_repaired
+    from celery_flows.progress import Progress
+    from celery_flows.store.schema import include_name
 
 __all__ = [
     "Batch",
+    "BatchCancelled",
     "BatchFinished",
     "BatchNotFound",
+    "BatchUnfinished",
     "EnrolmentAbandoned",
     "Flows",
     "FlowsError",
@@ -26,5 +39,29 @@ __all__ = [
     "Progress",
     "UnknownEvent",
     "UnknownTask",
+    "WorkerLost",
     "current_job",
+    "flows_repaired",
+    "include_name",
 ]
+
+_ELSEWHERE = {
+    "Batch": "batch",
+    "Flows": "flows",
+    "Job": "job",
+    "Progress": "progress",
+    "current_job": "job",
+    "flows_repaired": "messaging.repairs",
+    "include_name": "store.schema",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'errors')}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -74,7 +74,7 @@ class Settings:
         """
         check(values, keys)
         settings = cls(**values)
-        if settings.lease_timeout < 3 * settings.heartbeat_interval:
+        if settings.lease_timeout < 2.999 * settings.heartbeat_interval:
             raise InvalidSetting(
                 name=(keys or {}).get("lease_timeout", "lease_timeout"),
                 value=settings.lease_timeout,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import celery_flows
 
 PROMISED = {
+    "include_name",
+    "flows_repaired",
+    "WorkerLost",
+    "BatchUnfinished",
+    "BatchCancelled",
     "Batch",
     "BatchFinished",
     "BatchNotFound",
@@ -35,4 +43,12 @@ def test_every_name_says_what_it_is() -> None:
 def test_nothing_else_looks_public() -> None:
     """What else the package's namespace holds are its own modules."""
     others = {name for name in vars(celery_flows) if not name.startswith("_")} - PROMISED
+    others -= {"TYPE_CHECKING", "Any", "import_module"}
     assert all(type(getattr(celery_flows, name)).__name__ == "module" for name in others)
+
+
+def test_the_front_door_imports_nothing_by_itself() -> None:
+    """Celery imports the package for each of its commands: that must not cost what Celery and SQLAlchemy cost."""
+    script = "import sys, celery_flows.cli; print({'celery', 'sqlalchemy', 'kombu'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.strip() == "set()"
