@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def heard(database: Database, worker_id: str | None = None) -> datetime | None:
         return connection.scalar(statement)
 
 
+def is_heard_after(database: Database, before: datetime | None) -> bool:
+    """Whether the only worker was heard of again."""
+    return heard(database) != before
+
+
 def rename(database: Database, old: str, new: str) -> None:
     """Take the table of leases away, or bring it back."""
     with database.engine.begin() as connection:
@@ -64,15 +70,14 @@ def test_a_lease_is_renewed_until_it_is_stopped(database: Database) -> None:
         first = heard(database, lease.id)
         assert first is not None
         for _ in range(2):
-            before = heard(database, lease.id)
-            wait_until(lambda: heard(database, lease.id) != before, "a heartbeat")
+            wait_until(partial(is_heard_after, database, heard(database, lease.id)), "a heartbeat")
 
 
 @on_sqlite
 def test_a_worker_that_can_not_renew_takes_no_jobs_until_it_can(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so when it fails, when its lease is over, and when it takes jobs again; its claims go the same way."""
+    """It says so when renewing fails, when its lease is over, and when it takes jobs again, which it then does."""
     _, [job] = running_batch(database)
 
     def said(words: str) -> bool:
@@ -102,7 +107,7 @@ def test_a_lease_that_was_ended_is_written_again(database: Database) -> None:
 
 
 def test_a_busy_greenlet_does_not_keep_the_lease_from_renewal(database: Database, tmp_path: Path) -> None:
-    """Under gevent the heart beats in a thread of the operating system: a task that never yields does not stop it."""
+    """The heart beats in a thread of the operating system, which a task that never yields does not stop."""
     script = """
 from gevent import monkey
 monkey.patch_all()
@@ -120,8 +125,7 @@ while not os.path.exists(sys.argv[2]):
     try:
         wait_until(lambda: heard(database) is not None or busy.poll() is not None, "the first heartbeat", 0.05)
         for _ in range(3):
-            before = heard(database)
-            wait_until(lambda: heard(database) != before or busy.poll() is not None, "a heartbeat", 0.05)
+            wait_until(partial(is_heard_after, database, heard(database)), "a heartbeat", 0.05)
         assert busy.poll() is None
         over.touch()
         assert (busy.wait(30), busy.stderr and busy.stderr.read()) == (0, "")

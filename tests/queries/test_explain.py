@@ -14,8 +14,8 @@ from celery_flows.ids import new_id
 from celery_flows.queries.explain import Explanation, explain
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
-from celery_flows.store import leases
 from celery_flows.store import jobs as job_statements
+from celery_flows.store import leases
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Published
 from celery_flows.store.tables import Tables
@@ -154,7 +154,9 @@ def test_a_cancelled_batch_waits_for_what_runs(database: Database) -> None:
     batch, [job, _] = running_batch(database, 2)
     on_worker(database, job)
     cancel(database, batch)
-    assert str(why(database, batch)).startswith(f"Batch {batch} is cancelled, and waits for:\n- job {job}: running on")
+    assert str(why(database, batch)).startswith(
+        f"Batch {batch} is cancelled, and waits for:\n- job {job}: running on"
+    )
     only_reason(database, batch, "job", job)
 
 
@@ -187,7 +189,9 @@ def test_a_batch_that_nobody_decided_waits_for_the_sweep(database: Database) -> 
         "undecided: No job is left, but nobody decided: the next sweep does, within 15 s."
     )
     recover_batches(database)
-    assert only_reason(database, batch, "complete callback", armed(database, batch)).startswith("ready, not published")
+    assert only_reason(database, batch, "complete callback", armed(database, batch)).startswith(
+        "ready, not published"
+    )
 
 
 def armed(database: Database, batch: str) -> str:

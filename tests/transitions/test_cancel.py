@@ -25,14 +25,14 @@ from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import jobs as job_statements
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending
-from celery_flows.transitions.cancel import cancel
+from celery_flows.store.jobs import Ending, Published
+from celery_flows.transitions.cancel import _cancel, cancel
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.create import adopt
 from celery_flows.transitions.enroll import Share, enroll
 from celery_flows.transitions.finalize import finalize
 from celery_flows.transitions.lose import LossPolicy, lose
-from celery_flows.transitions.publish import Published, mark_published
+from celery_flows.transitions.publish import mark_published
 from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
 from celery_flows.transitions.settle import settle
@@ -59,10 +59,12 @@ def finish(database: Database, job: str, batch: str, state: JobState = JobState.
 
 
 def test_what_has_not_started_ends_and_only_settled_fires(database: Database) -> None:
-    """A batch whose jobs nobody has claimed is finished at once: cancelled, with settled armed and the rest skipped."""
+    """A batch whose jobs nobody has claimed is finished at once, with settled armed and the rest skipped."""
     batch, jobs = running_batch(database, 3)
     mark_published(database, [Published(jobs[0], 1)])
-    complete, failure, settled = (add_callback(database, batch, event) for event in ("complete", "failure", "settled"))
+    complete, failure, settled = (
+        add_callback(database, batch, event) for event in ("complete", "failure", "settled")
+    )
     done = cancel(database, batch)
     assert (ids(done.ready), done.running) == ([settled], [])
     assert fate_of(database, batch) == (CANCELLED, True)
@@ -143,7 +145,7 @@ def test_a_batch_that_has_not_begun_is_finished_at_once(database: Database) -> N
 
 
 def test_cancel_goes_down_all_the_way(database: Database) -> None:
-    """Children and theirs are cancelled, pending ones too; all are finished from the bottom up, each with its settled."""
+    """Children and theirs, pending ones too; all finish from the bottom up, each with its settled."""
     batches = [make_batch(database)]
     for _ in range(2):
         batches.append(make_batch(database, parent=batches[-1]))
@@ -218,7 +220,7 @@ def test_a_cancelled_batch_can_still_be_listened_to(database: Database) -> None:
 
 
 def test_a_job_of_a_cancelled_batch_is_not_retried(database: Database) -> None:
-    """A running job that asks for another attempt ends as cancelled with the one it had, and finishes the batch."""
+    """A running job that asks for another attempt ends as cancelled, and finishes the batch."""
     batch, job = cancelled_while_running(database)
     settled = add_callback(database, batch, "settled")
     assert ids(retry_job(database, NextAttempt(job, 1, "t", "shop.score", "[1]", "{}", "{}"))) == [settled]
@@ -265,8 +267,6 @@ def test_cancel_waits_for_who_finishes_the_batch(database: Database) -> None:
 @on_servers
 def test_an_adder_meets_the_cancel_under_the_lock(database: Database) -> None:
     """The cancel holds the batch's row while an adder checks: the adder waits, is refused, and leaves nothing."""
-    from celery_flows.transitions.cancel import _cancel
-
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
     with database.engine.begin() as connection:
@@ -282,8 +282,6 @@ def test_an_adder_meets_the_cancel_under_the_lock(database: Database) -> None:
 @on_servers
 def test_a_retry_meets_the_cancel_under_the_lock(database: Database) -> None:
     """A cancel that saw the job running commits after the retry was written: the retry waits for it, and ends."""
-    from celery_flows.transitions.cancel import _cancel
-
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
     with database.engine.begin() as connection:

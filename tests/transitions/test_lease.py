@@ -24,15 +24,18 @@ from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import leases
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.jobs import Ending
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 from celery_flows.store.workers import SWEEP
+from celery_flows.transitions import lease as lease_module
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
 from celery_flows.transitions.lease import expire, mark_reserved, renew, retire
 from celery_flows.transitions.lose import LossPolicy
 from celery_flows.transitions.recover import take_turn
 from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
+from celery_flows.transitions.settle import settle
 from celery_flows.transitions.stream import open_stream
 
 #: Long enough that no test outlasts it.
@@ -105,7 +108,9 @@ def test_a_claim_that_is_refused_for_good_is_not_tried_later(database: Database)
     claim(database, running, 1, "t", Holder(me, LEASE))
     run_job(database, ended, batch)
     requeue(database, stale, 1, "nobody")
-    assert not any(may_claim_later(database, job, number) for job, number in ((running, 1), (ended, 1), (stale, 2)))
+    assert not any(
+        may_claim_later(database, job, number) for job, number in ((running, 1), (ended, 1), (stale, 2))
+    )
     assert may_claim_later(database, stale, 1)
 
 
@@ -136,9 +141,6 @@ def test_what_no_longer_runs_is_no_longer_held(database: Database, how: str) -> 
     elif how == "retry":
         retry_job(database, NextAttempt(job, 1, "worker", "shop.score", "[1]", "{}", "{}"))
     else:
-        from celery_flows.store.jobs import Ending
-        from celery_flows.transitions.settle import settle
-
         settle(database, Ending(job, JobState(how), delivery=1, token="worker"), batch_id=batch)
     assert row(database, job).worker_id is None
     before = row(database, job)
@@ -189,9 +191,7 @@ def test_a_missing_row_means_dead(database: Database) -> None:
 
 def test_more_jobs_than_a_chunk_are_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A threads or gevent worker may have run many."""
-    from celery_flows.transitions import lease
-
-    monkeypatch.setattr(lease, "_CHUNK", 2)
+    monkeypatch.setattr(lease_module, "_CHUNK", 2)
     calm(database)
     dead = worker(database)
     jobs = [held(database, dead)[1] for _ in range(5)]
@@ -233,7 +233,7 @@ def test_a_producer_that_died_leaves_an_abandoned_batch(database: Database) -> N
 
 
 def test_nothing_expires_right_after_nobody_was_heard(database: Database) -> None:
-    """The database was away: whoever is heard first begins a lease's time of grace, before and after it is noted."""
+    """The database was away: after it, and before anybody has noted that, nothing expires for a lease's time."""
     first, second = calm(database), worker(database)
     _, job = held(database, second)
     for one in (first, second):
@@ -331,7 +331,7 @@ def test_who_renews_at_this_moment_keeps_its_lease(database: Database) -> None:
 
 
 def test_a_worker_that_stops_hands_back_its_jobs(database: Database) -> None:
-    """Its row is gone, what it ran goes by the same rules as if it had died, and what it had in memory is nobody's."""
+    """Its row is gone; what it ran goes as if it had died, and what it had in memory is nobody's."""
     me = worker(database)
     _, early = held(database, me)
     _, late = held(database, me, late=True)

@@ -20,12 +20,12 @@ from scenes import (
 
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending
+from celery_flows.store.jobs import Ending, Published, ready_among
 from celery_flows.transitions.cancel import cancel
 from celery_flows.transitions.claim import Holder, claim
 from celery_flows.transitions.finalize import finalize
 from celery_flows.transitions.lose import LossPolicy, Lost, _lose, accept_late, lose
-from celery_flows.transitions.publish import Published, mark_published
+from celery_flows.transitions.publish import mark_published
 from celery_flows.transitions.reopen import Mode, reopen
 from celery_flows.transitions.settle import settle
 
@@ -33,13 +33,17 @@ FAIL, RETRY = LossPolicy("fail", 3), LossPolicy("retry", 3)
 COMPLETE, FAILED = JobState.COMPLETE, JobState.FAILED
 
 
-def take(database: Database, job: str, token: str = "t", *, late: bool = False, on_loss: str | None = None) -> None:
+def take(
+    database: Database, job: str, token: str = "t", *, late: bool = False, on_loss: str | None = None
+) -> None:
     """Claim a job as a worker's process."""
     holder = Holder(is_late=late, on_loss=on_loss)
     assert claim(database, job, row(database, job).delivery, token, holder) is not None
 
 
-def given_up(database: Database, job: str, policy: LossPolicy = FAIL, token: str = "t", reason: str = "killed") -> Lost:
+def given_up(
+    database: Database, job: str, policy: LossPolicy = FAIL, token: str = "t", reason: str = "killed"
+) -> Lost:
     """Lose a claimed job that must be there to be lost."""
     lost, _ = lose(database, job, token, policy, reason)
     assert lost is not None
@@ -69,7 +73,7 @@ def succeed(database: Database, job: str, batch: str, token: str = "t", delivery
 def test_the_nearest_word_on_losses_counts(
     database: Database, late: bool, task: str | None, batch: str | None, setting: str, again: bool
 ) -> None:
-    """A task's word goes before its batch's, that before the setting; acknowledged late, a job always runs again."""
+    """The task's goes before the batch's, that before the setting; acknowledged late, a job always runs again."""
     batch_id, [job] = running_batch(database, on_loss=batch)
     take(database, job, late=late, on_loss=task)
     assert given_up(database, job, LossPolicy(setting, 3)).is_again is again
@@ -85,7 +89,9 @@ def test_a_spent_message_leaves_the_policy_to_decide(database: Database) -> None
     _, [late, early] = running_batch(database, 2)
     take(database, late, late=True)
     take(database, early)
-    assert lose(database, late, "t", FAIL, "killed", bears_again=False)[0] == Lost(late, False, *place(database, late))
+    assert lose(database, late, "t", FAIL, "killed", bears_again=False)[0] == Lost(
+        late, False, *place(database, late)
+    )
     lost, ready = lose(database, early, "t", FAIL, "not committed", bears_again=True)
     assert (lost is not None and lost.is_again, ids(ready)) == (True, [early])
 
@@ -121,13 +127,15 @@ def test_a_job_that_fails_says_why(database: Database) -> None:
 
 @pytest.mark.parametrize("policy", [FAIL, RETRY])
 def test_a_callback_always_runs_again(database: Database, policy: LossPolicy) -> None:
-    """What the batch announces must be heard, whatever the policy for jobs; its third loss is its end all the same."""
+    """What a batch announces must be heard, whatever the policy; its third loss is its end all the same."""
     batch, [job] = running_batch(database)
     callback = add_callback(database, batch, "complete")
     run_job(database, job, batch)
     for number in (1, 2):
         take(database, callback)
-        assert given_up(database, callback, policy) == Lost(callback, True, None, batch, ready_again(database, callback))
+        assert given_up(database, callback, policy) == Lost(
+            callback, True, None, batch, ready_again(database, callback)
+        )
         assert row(database, callback).losses == number
     take(database, callback)
     assert not given_up(database, callback, policy).is_again
@@ -136,8 +144,6 @@ def test_a_callback_always_runs_again(database: Database, policy: LossPolicy) ->
 
 def ready_again(database: Database, job: str) -> list[object]:
     """What a publisher is given of a job."""
-    from celery_flows.store.jobs import ready_among
-
     with database.reading() as connection:
         return [*ready_among(connection, database.tables, [job])]
 
@@ -202,7 +208,7 @@ def test_a_job_that_failed_by_its_loss_is_counted_once(database: Database) -> No
 
 @pytest.mark.parametrize("published", [False, True])
 def test_a_late_success_spares_the_second_run(database: Database, published: bool) -> None:
-    """The job waits to be run again, published or not: it is complete instead, and its new message claims nothing."""
+    """The job waits to be run again, published or not: it is complete instead; its new message claims nothing."""
     batch, [job] = running_batch(database)
     complete = add_callback(database, batch, "complete")
     take(database, job)

@@ -103,7 +103,7 @@ def test_a_child_stays_while_its_parent_does(database: Database) -> None:
 
 
 def test_a_child_that_runs_again_outlives_its_parent(database: Database) -> None:
-    """It was retried while its parent stayed closed: the parent goes, the child ends in peace, and then goes too."""
+    """It was retried while its parent stayed closed: the parent goes, the child ends, and then goes too."""
     parent = make_batch(database, tolerate="1")
     child = make_batch(database, parent=parent)
     enroll_jobs(database, parent, 0)
@@ -120,7 +120,7 @@ def test_a_child_that_runs_again_outlives_its_parent(database: Database) -> None
 def test_a_large_batch_goes_in_small_transactions(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more rows than a chunk in one transaction, and the batch's own row last."""
     monkeypatch.setattr(pruning, "_CHUNK", 3)
-    batch, _ = finished(database, 7)
+    finished(database, 7)
     deleted: list[tuple[str, int]] = []
 
     @sa.event.listens_for(database.engine, "after_cursor_execute")
@@ -135,7 +135,7 @@ def test_a_large_batch_goes_in_small_transactions(database: Database, monkeypatc
 
 @on_servers
 def test_a_batch_that_is_retried_at_this_moment_is_left_alone(database: Database) -> None:
-    """Prune found it finished, and waits for who opens it again: then it is not finished, and nothing of it goes."""
+    """Prune found it finished, and waits for who opens it again: then nothing of it goes."""
     batch, [job] = finished(database)
     with database.engine.begin() as connection:
         _reopen(connection, database.tables, batch, Mode.ALL)
