@@ -131,6 +131,7 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
             token=None,
             worker_id=None,
             publishing_since=utcnow(),
+            queued_at=None,
             task=bindparam("to_task"),
             args=bindparam("to_args"),
             kwargs=bindparam("to_kwargs"),
@@ -151,6 +152,8 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
             delivery=jobs.c.delivery + literal_column("1"),
             token=None,
             worker_id=None,
+            # Its message is Celery's to bring, from no queue that we know.
+            queued_at=None,
         )
     )
 

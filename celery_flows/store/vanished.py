@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, literal_column, select, 
 
 from celery_flows.states import JobState
 from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
@@ -37,18 +38,18 @@ def take(connection: Connection, tables: Tables, queue: str, age: float, limit: 
     found = [ReadyJob(*row) for row in rows]
     if found:
         taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
-        connection.execute(
-            taken.values(state=JobState.READY, delivery=jobs.c.delivery + 1, publishing_since=utcnow())
-        )
-    return [job._replace(state=JobState.READY, delivery=job.delivery + 1) for job in found]
+        state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
+        connection.execute(taken.values(state=state, delivery=jobs.c.delivery + 1, publishing_since=utcnow()))
+    return [job._replace(delivery=job.delivery + 1) for job in found]
 
 
 def _waits(tables: Tables, age: float) -> ColumnElement[bool]:
-    """Queued for so long, and, as far as anybody knows, in no worker's memory."""
+    """Queued for so long, for the first time or again, and, as far as anybody knows, in no worker's memory."""
     jobs = tables.jobs
     return (
         jobs.c.ended_at.is_(None)
         & (jobs.c.queued_at <= seconds_ago(age))
-        & (jobs.c.state == JobState.QUEUED)
+        & one_of(jobs.c.state, (JobState.QUEUED, JobState.RETRYING))
+        & jobs.c.publishing_since.is_(None)
         & jobs.c.worker_id.is_(None)
     )

@@ -8,9 +8,11 @@ from celery_flows.states import JobState
 from celery_flows.store.database import Database
 from celery_flows.store.jobs import ReadyJob
 from celery_flows.transitions.claim import claim
+from celery_flows.transitions.hand_over import hand_over
 from celery_flows.transitions.lease import mark_reserved
 from celery_flows.transitions.publish import Published, mark_published
 from celery_flows.transitions.recover import take_vanished
+from celery_flows.transitions.retry_job import NextAttempt, retry_job
 
 
 def queued(database: Database, jobs: list[str], *, queue: str = "celery", delay: float = 0.0) -> None:
@@ -82,3 +84,25 @@ def test_each_further_publish_waits_twice_as_long(database: Database) -> None:
     age(database, "queued_at", [job], 110)
     assert [one.delivery for one in taken(database)] == [3]
     assert row(database, job).publishing_since is not None
+
+
+def test_a_retry_whose_message_is_gone_is_published_again(database: Database) -> None:
+    """It stays retrying, under the next delivery number; while it is yet to be published it is left alone."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    claim(database, job, 1, "t")
+    again = retry_job(database, NextAttempt(job, 1, "t", "shop.score", "[1]", "{}", "{}"))
+    assert taken(database) == []
+    mark_published(database, [Published(job, again[0].delivery, "celery")])
+    age(database, "queued_at", [job], 110)
+    assert [(one.id, one.delivery) for one in taken(database)] == [(job, 3)]
+    assert state_of(database, job) is JobState.RETRYING
+
+
+def test_a_job_that_a_canvas_replaces_is_left_alone(database: Database) -> None:
+    """Its message comes from Celery, when the canvas has got so far."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    claim(database, job, 1, "t")
+    hand_over(database, job, 1, "t")
+    assert taken(database) == []
