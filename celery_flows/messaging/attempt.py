@@ -9,6 +9,7 @@ from celery_flows.messaging import effects
 from celery_flows.messaging.call import encode_arguments, encode_options
 from celery_flows.messaging.claims import Claim, current_claim
 from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.patience import persistently
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.states import JobState
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
@@ -45,4 +46,6 @@ def publish_next(
     delivery = claim.delivery
     effects.roll_back_current()
     attempt = NextAttempt(delivery.job_id, delivery.number, str(delivery.token), name, *encoded, state)
-    claim.runtime.publisher.publish(retry_job(claim.runtime.database, attempt))
+    # An error here would cost the job its next attempt: Celery rejects what it can't retry.
+    ready = persistently(claim.runtime, lambda: retry_job(claim.runtime.database, attempt))
+    claim.runtime.publisher.publish(ready)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from celery import states
 from celery.exceptions import Ignore
@@ -16,9 +15,9 @@ from celery_flows.messaging import effects
 from celery_flows.messaging.attempt import publish_next
 from celery_flows.messaging.claims import Claim, held_by, hold
 from celery_flows.messaging.header import Delivery
+from celery_flows.messaging.patience import LONGEST_PAUSE, persistently
 from celery_flows.messaging.runtime import Runtime, attached_to
 from celery_flows.states import JobState
-from celery_flows.store.database import is_unavailable
 from celery_flows.store.jobs import Ending
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
 from celery_flows.transitions.lose import lose
@@ -26,11 +25,6 @@ from celery_flows.transitions.requeue import requeue
 from celery_flows.transitions.settle import follow, settle
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: Longest pause between two tries while the database is away, in seconds.
-_LONGEST_PAUSE: Final = 5.0
 
 
 def enter(task: Any, delivery: Delivery) -> None:
@@ -73,7 +67,7 @@ def _claim_with_lease(runtime: Runtime, task: Any, delivery: Delivery) -> int | 
             return None
         logger.warning("This worker's lease has run out: job %s waits until it is renewed.", delivery.job_id)
         time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def leave(task: Any, state: str | None, result: Any) -> None:
@@ -191,18 +185,3 @@ def _message(error: BaseException | str | None) -> str | None:
     except Exception:
         # An exception whose own __str__ raises must not cost the job its outcome.
         return f"<{type(error).__name__} that can't be written>"
-
-
-def persistently(runtime: Runtime, act: Callable[[], T]) -> T:
-    """Do something with the database, again and again while it is away, for as long as a lease lasts."""
-    deadline = time.monotonic() + runtime.settings.lease_timeout
-    pause = 0.1
-    while True:
-        try:
-            return act()
-        except Exception as error:
-            if not is_unavailable(error) or time.monotonic() + pause > deadline:
-                raise
-            logger.warning("The database is away (%s); trying again in %g s.", error, pause)
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)

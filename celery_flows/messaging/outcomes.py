@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from celery_flows.messaging.gate import end, give_up, persistently
+from celery_flows.messaging.gate import end, give_up
 from celery_flows.messaging.header import Delivery
+from celery_flows.messaging.patience import persistently
 from celery_flows.messaging.runtime import attached_to
 from celery_flows.states import JobState
 

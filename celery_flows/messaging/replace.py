@@ -12,8 +12,9 @@ from celery.exceptions import Ignore
 
 from celery_flows.messaging import effects
 from celery_flows.messaging.claims import Claim
-from celery_flows.messaging.gate import end, persistently
+from celery_flows.messaging.gate import end
 from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.patience import persistently
 from celery_flows.states import JobState
 from celery_flows.transitions.hand_over import hand_over
 
