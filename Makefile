@@ -16,7 +16,7 @@ find-python = $(shell PATH="$(TOX_PATH)"; for v in $(1); do python$$v -c "" 2>/d
 TOX = PATH="$(TOX_PATH)" UV_PYTHON_DOWNLOADS=never \
 	NEWEST_PYTHON="$(or $(call find-python,3.13 3.12 3.11),py)" \
 	OLDEST_PYTHON="$(or $(call find-python,3.11 3.12 3.13),py)" \
-	$(TOOLS)/bin/tox run
+	$(TOOLS)/bin/tox
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test matrix docs bench format clean python
@@ -27,25 +27,24 @@ help: ## list the targets
 demo: $(VENV)/.installed ## watch a batch survive a killed worker (DEMO_PATH=<option or folder for the demo>)
 	$(VENV)/bin/celery-flows demo $(DEMO_PATH)
 
-# The suite on the newest releases comes last and alone, so that its summary is the last thing to read.
+# The newest and the oldest side by side: the suite waits for workers more than it computes.
 test: $(TOOLS)/.installed ## all checks, and the test suite on the newest and the oldest releases
 	@status=0; \
-	$(TOX) -m checks || status=1; \
-	$(TOX) -e oldest || status=1; \
-	$(TOX) -qq -e newest || status=1; \
+	$(TOX) run -m checks || status=1; \
+	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e oldest,newest || status=1; \
 	exit $$status
 
 matrix: $(TOOLS)/.installed ## the test suite on every Python, Celery and SQLAlchemy that is supported
-	$(TOX) -m matrix
+	$(TOX) run -m matrix
 
 docs: $(TOOLS)/.installed ## build the documentation into docs/_build/html
-	$(TOX) -e docs
+	$(TOX) run -e docs
 
 bench: $(TOOLS)/.installed ## measure beside plain Celery: make bench CASE="fanout drain --n 20000"
-	$(TOX) -e bench -- $(or $(CASE),--help)
+	$(TOX) run -e bench -- $(or $(CASE),--help)
 
 format: $(TOOLS)/.installed ## let ruff mend and format the code
-	$(TOX) -e format
+	$(TOX) run -e format
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .tox build dist docs/_build celery_flows.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
