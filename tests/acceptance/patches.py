@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from acceptance.jobs import seen, wait_for_file
@@ -143,3 +144,8 @@ def reconcile_often() -> None:
     from acceptance.jobs import app
 
     app.conf.beat_schedule = {"reconcile": {"task": "celery_flows.reconcile", "schedule": 0.5}}
+
+
+def fault_points() -> None:
+    """Let the test arm points at which this process crashes, raises or waits."""
+    import_module("acceptance.faults").patch()

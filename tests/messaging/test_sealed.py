@@ -120,7 +120,7 @@ def test_redacted_arguments_are_hidden_in_lists_and_given_to_tasks(file_url: str
     """Whoever lists jobs sees what the function leaves; the job itself gets what it was called with."""
 
     def redact(task: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        return [f"{task} ***", *args[1:]], {key: "***" for key in kwargs}
+        return [f"{task} ***", *args[1:]], dict.fromkeys(kwargs, "***")
 
     with flows_app(file_url, redact=redact) as app:
         batch = run_batch(app)
