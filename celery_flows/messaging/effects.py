@@ -10,6 +10,7 @@ from typing import Any, Final
 from celery import _state
 
 from celery_flows.messaging.claims import Claim
+from celery_flows.messaging.patience import persistently
 from celery_flows.store.database import Connection, is_database_error
 from celery_flows.transitions.settle import complete_within, is_complete
 
@@ -23,7 +24,7 @@ def transaction(request: Any, claim: Claim) -> Iterator[Connection]:
     """Open the job's transaction, or go on in it; leaving the block does not end it, an error does."""
     connection = getattr(request, _ATTRIBUTE, None)
     if connection is None:
-        connection = claim.runtime.database.begin()
+        connection = persistently(claim.runtime, claim.runtime.database.begin)
         setattr(request, _ATTRIBUTE, connection)
     try:
         yield connection

@@ -14,6 +14,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from celery_flows.codec import Codec
 from celery_flows.store import forking
@@ -281,6 +282,9 @@ def is_database_error(error: BaseException) -> bool:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database could not be reached, rather than having refused what was asked of it."""
+    # A pool whose connections are all in use for too long gives none.
+    if isinstance(error, PoolTimeoutError):
+        return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, OperationalError))
 
 
