@@ -13,7 +13,7 @@ from acceptance.jobs import seen, wait_for_file
 from celery import signals
 
 from celery_flows.codec import encode
-from celery_flows.messaging import capture, publisher
+from celery_flows.messaging import capture, gate, publisher
 from celery_flows.messaging.claims import Claim
 from celery_flows.messaging.publisher import Publisher
 from celery_flows.store import jobs
@@ -149,3 +149,15 @@ def reconcile_often() -> None:
 def fault_points() -> None:
     """Let the test arm points at which this process crashes, raises or waits."""
     import_module("acceptance.faults").patch()
+
+
+def lose_outcomes() -> None:
+    """Let the outcome of each task that is no callback be refused by the database."""
+    own = gate.end
+
+    def end(runtime: Any, delivery: Any, *args: Any) -> None:
+        if delivery.announces_id is None:
+            raise ValueError("as if the database refused it")
+        own(runtime, delivery, *args)
+
+    gate.end = end

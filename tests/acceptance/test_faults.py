@@ -120,6 +120,7 @@ def crew(
 
 
 def folder() -> Path:
+    """Where faults are armed."""
     return Path(os.environ[faults.FOLDER])
 
 
@@ -137,6 +138,7 @@ def see_the_end(crew: Crew, batch_ids: list[str]) -> None:
 
 
 def database_of(crew: Crew) -> str:
+    """The name of the database that a crew works on."""
     return crew.project.runtime.database.dialect.replace("mysql", "mariadb")
 
 

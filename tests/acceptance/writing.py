@@ -85,7 +85,16 @@ def end_session(connection: Connection) -> None:
 
 
 @task(bind=True)
+def slow_write(self: Any, name: str) -> None:
+    """Keep a connection for a while."""
+    with self.job.transaction() as connection:
+        _insert(connection, name)
+        connection.execute(text("SELECT pg_sleep(0.2)"))
+
+
+@task(bind=True)
 def nested(self: Any, name: str) -> None:
+    """Open the transaction twice."""
     with self.job.transaction() as outer, self.job.transaction() as inner:
         _insert(inner, name)
         seen("same", name, outer is inner)
