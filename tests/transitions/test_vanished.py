@@ -23,7 +23,7 @@ def queued(database: Database, jobs: list[str], *, queue: str = "celery", delay:
 
 def taken(database: Database, after: float = 50, *, empty: bool = True) -> list[ReadyJob]:
     """What the sweep takes over."""
-    return [job for chunk in take_vanished(database, after, 10, lambda queue: empty) for job in chunk]
+    return [job for chunk in take_vanished(database, after, 10, lambda _queue: empty) for job in chunk]
 
 
 def test_a_job_of_an_empty_queue_is_published_again(database: Database) -> None:
