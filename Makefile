@@ -19,10 +19,10 @@ TOX = PATH="$(TOX_PATH)" UV_PYTHON_DOWNLOADS=never \
 	$(TOOLS)/bin/tox
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix docs bench format clean python
+.PHONY: help demo test exhaustive matrix docs bench format clean python
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## watch a batch survive a killed worker (DEMO_PATH=<option or folder for the demo>)
 	$(VENV)/bin/celery-flows demo $(DEMO_PATH)
@@ -33,6 +33,9 @@ test: $(TOOLS)/.installed ## all checks, and the test suite on the newest and th
 	$(TOX) run -m checks || status=1; \
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e oldest,newest || status=1; \
 	exit $$status
+
+exhaustive: $(TOOLS)/.installed ## all schedules and long lives, where `make test` tries some (an hour or more)
+	$(TOX) run -e exhaustive
 
 matrix: $(TOOLS)/.installed ## the test suite on every Python, Celery and SQLAlchemy that is supported
 	$(TOX) run -m matrix

@@ -1,0 +1,310 @@
+"""Two or three at once, statement by statement: who goes on next is ours to say, who waits is the database's.
+
+Each actor has a thread and a connection of its own, and stops at a gate before each statement that reads,
+locks or commits. A plain write inside a transaction goes through with the statement before it: nobody sees it
+before the commit. With fine gates each statement has one.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from locks import DEADLINE
+
+from celery_flows.store.database import Database
+from celery_flows.store.statements import Prepared
+
+T = TypeVar("T")
+
+Act = Callable[[Database], Any]
+
+#: Seconds between two looks whether a thread waits for a lock.
+_POLL: Final = 0.0005
+
+
+class Gated(Database):
+    """A database of one actor, who asks at a gate before he says something."""
+
+    gate: Callable[[str], None] | None = None
+    is_fine: bool = False
+    #: What the server calls the connection.
+    server_id: int | None = None
+    _is_in_transaction = False
+
+    def _make_engine(self) -> sa.Engine:
+        engine = super()._make_engine()
+        sa.event.listen(engine, "checkout", self._note_connection)
+        # Before our own BEGIN is said.
+        sa.event.listen(engine, "begin", self._begin, insert=True)
+        sa.event.listen(engine, "before_cursor_execute", self._before_statement)
+        sa.event.listen(engine, "commit", self._before_commit)
+        sa.event.listen(engine, "rollback", self._rollback)
+        return engine
+
+    def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> Any:  # type: ignore[override]
+        self._pass(prepared.sql)
+        return Database._run_once(engine, prepared, values)
+
+    def _note_connection(self, connection: Any, record: Any, proxy: Any) -> None:
+        if self.dialect == "postgresql":
+            self.server_id = connection.info.backend_pid
+        elif self.dialect == "mysql":
+            self.server_id = connection.thread_id()
+
+    def _begin(self, connection: sa.Connection) -> None:
+        self._is_in_transaction = not connection.get_execution_options().get("flows_single")
+        if self.dialect == "sqlite" and self._is_in_transaction:
+            # It is the only one from here on, so only its turn is anybody's business.
+            self._pass("BEGIN")
+
+    def _before_statement(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if statement.startswith("BEGIN") or (self.dialect == "sqlite" and self._is_in_transaction):
+            return
+        is_write = statement.lstrip().startswith(("UPDATE", "INSERT", "DELETE"))
+        if self.is_fine or not (is_write and self._is_in_transaction) or self._is_first(statement):
+            self._pass(statement)
+
+    def _is_first(self, statement: str) -> bool:
+        # Jobs end, are lost and are cancelled in transactions that begin with a write, or wait in one for a row.
+        return "flows_jobs SET state" in statement or "flows_jobs SET wrong" in statement
+
+    def _before_commit(self, connection: Any) -> None:
+        if self._is_in_transaction and self.dialect != "sqlite":
+            self._pass("COMMIT")
+        self._is_in_transaction = False
+
+    def _rollback(self, connection: Any) -> None:
+        self._is_in_transaction = False
+
+    def _pass(self, statement: str) -> None:
+        if self.gate is not None:
+            self.gate(statement)
+
+
+class Actor:
+    """Somebody who does one thing, in a thread, from gate to gate."""
+
+    def __init__(self, database: Gated, act: Act) -> None:
+        self._database, self._act = database, act
+        self._changed = threading.Condition()
+        self._is_at_gate = self._may_pass = False
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.said: list[str] = []
+        database.gate = self._wait
+        database.server_id = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.result = self._act(self._database)
+        except BaseException as error:
+            self.error = error
+        with self._changed:
+            self.is_done = True
+            self._changed.notify_all()
+
+    def _wait(self, statement: str) -> None:
+        with self._changed:
+            self._is_at_gate = True
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._may_pass, DEADLINE):
+                raise TimeoutError(f"nobody opened the gate before {statement}")
+            self._is_at_gate = self._may_pass = False
+            self.said.append(statement)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it stands at a gate, or has come to its end."""
+        return self.is_done or (self._is_at_gate and not self._may_pass)
+
+    def go(self) -> None:
+        """Open the gate for one step."""
+        with self._changed:
+            self._may_pass = True
+            self._changed.notify_all()
+
+    def stops_or_waits(self, waits: Callable[[int | None], bool]) -> bool:
+        """Wait until it stands at its next gate, or for a lock; say whether it stands."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            with self._changed:
+                # Most steps take less than a millisecond: no need to ask the database.
+                if self._changed.wait_for(lambda: self.has_stopped, 0.003):
+                    return True
+            if waits(self._database.server_id):
+                # It may have got it between the two looks.
+                with self._changed:
+                    return self.has_stopped
+            assert time.monotonic() < deadline, f"neither stops nor waits: {self.said[-1:]}"
+            time.sleep(_POLL)
+
+    def ends(self) -> None:
+        """Open all gates, and wait for the end."""
+        self._database.gate = None
+        self.go()
+        self._thread.join(DEADLINE)
+
+
+class Lookout:
+    """Asks the database who waits for a lock, on a connection of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._dialect = database.dialect
+        engine = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self._connection = None if self._dialect == "sqlite" else engine.connect()
+
+    def waits(self, server_id: int | None) -> bool:
+        """Whether a connection waits for a lock that another holds."""
+        if self._connection is None or server_id is None:
+            return False
+        if self._dialect == "postgresql":
+            # What the lock manager knows, which is never behind.
+            return bool(self._connection.exec_driver_sql(f"SELECT pg_blocking_pids({server_id})").scalar())
+        # The tables in information_schema answer from a cache, this does not.
+        status = str(self._connection.exec_driver_sql("SHOW ENGINE INNODB STATUS").one()[2])
+        blocks = status.split("---TRANSACTION")[1:]
+        return any("LOCK WAIT" in one and re.search(rf"thread id {server_id}\b", one) for one in blocks)
+
+    def close(self) -> None:
+        """Look out no more."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+#: Says which of those who can go on goes on: by how many steps were made, and who can.
+Schedule = Callable[[int, Sequence[int]], int]
+
+
+@dataclass
+class Course:
+    """How it went: what each did, and between whom there was a choice at each step."""
+
+    results: list[Any]
+    errors: list[BaseException | None]
+    #: At each step: who went on, and who could have.
+    steps: list[tuple[int, tuple[int, ...]]]
+    said: list[tuple[int, str]]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{'ABC'[who]}: {' '.join(what.split())[:150]}" for who, what in self.said)
+
+
+class Stage:
+    """Where actors act at once on one database."""
+
+    def __init__(self, database: Database, actors: int = 2, *, is_fine: bool = False) -> None:
+        options: dict[str, Any] = {}
+        if database.dialect == "postgresql":
+            # A deadlock is looked for soon.
+            options = {"connect_args": {"options": "-c deadlock_timeout=20ms"}}
+        self._databases = [Gated(database.url, engine_options=options) for _ in range(actors)]
+        for one in self._databases:
+            one.is_fine = is_fine
+        self._lookout = Lookout(database)
+
+    def plays(self, acts: Sequence[Act], schedule: Schedule) -> Course:
+        """Let each do its thing, a step at a time."""
+        actors = [Actor(database, act) for database, act in zip(self._databases, acts, strict=False)]
+        steps: list[tuple[int, tuple[int, ...]]] = []
+        said: list[tuple[int, str]] = []
+        try:
+            while (ready := self._ready(actors)) is not None:
+                who = schedule(len(steps), ready) if len(ready) > 1 else ready[0]
+                steps.append((who, ready))
+                actors[who].go()
+                actors[who].stops_or_waits(self._lookout.waits)
+                said.append((who, actors[who].said[-1]))
+        finally:
+            for actor in actors:
+                actor.ends()
+        return Course([one.result for one in actors], [one.error for one in actors], steps, said)
+
+    def _ready(self, actors: Sequence[Actor]) -> tuple[int, ...] | None:
+        """Who stands at a gate; None: all have come to their end."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            # Who waited for a lock may have got it by the last step.
+            stand = [actor.stops_or_waits(self._lookout.waits) for actor in actors]
+            found = tuple(who for who, actor in enumerate(actors) if stand[who] and not actor.is_done)
+            if found:
+                return found
+            if all(actor.is_done for actor in actors):
+                return None
+            # Each waits for another: the database will choose a victim.
+            assert time.monotonic() < deadline, "a deadlock that the database does not see"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._lookout.close()
+        for one in self._databases:
+            one.gate = None
+            one.close()
+
+
+# ---------------------------------------------------------------- which schedules
+
+
+def every_schedule(play: Callable[[Schedule], Course], limit: int) -> Iterator[Course]:
+    """All schedules there are, depth first, up to a number of them."""
+    prefix: list[int] = []
+    for _ in range(limit):
+        course = play(_following(list(prefix)))
+        yield course
+        chosen = [who for who, _ in course.steps]
+        # Back to the last step at which one later in the row could have gone on.
+        for at in range(len(chosen) - 1, -1, -1):
+            later = [who for who in course.steps[at][1] if who > chosen[at]]
+            if later:
+                prefix = [*chosen[:at], later[0]]
+                break
+        else:
+            return
+
+
+def _following(prefix: list[int]) -> Schedule:
+    def choose(step: int, ready: Sequence[int]) -> int:
+        return prefix[step] if step < len(prefix) and prefix[step] in ready else ready[0]
+
+    return choose
+
+
+def some_schedules(play: Callable[[Schedule], Course], number: int, seed: int) -> Iterator[Course]:
+    """So many schedules, at random by a seed."""
+    dice = random.Random(seed)
+    for _ in range(number):
+        yield play(lambda _, ready: dice.choice(list(ready)))
+
+
+def schedules_with_switches(play: Callable[[Schedule], Course], actors: int, switches: int) -> Iterator[Course]:
+    """All schedules in which one who could go on is put off at most so many times."""
+    waiting: list[list[tuple[int, int]]] = [[(0, first)] for first in range(actors)]
+    while waiting:
+        turns = waiting.pop()
+        course = play(_in_turns(turns))
+        yield course
+        if len(turns) <= switches:
+            for at in range(turns[-1][0] + 1, len(course.steps)):
+                (who, ready), before = course.steps[at], course.steps[at - 1][0]
+                # Where the one before can't go on, it is no switch that another does.
+                if before in ready:
+                    waiting += [[*turns, (at, other)] for other in ready if other != who]
+
+
+def _in_turns(turns: Sequence[tuple[int, int]]) -> Schedule:
+    """From a step on it is somebody's turn, as long as he can go on."""
+
+    def choose(step: int, ready: Sequence[int]) -> int:
+        whose = [who for at, who in turns if at <= step]
+        return next((who for who in reversed(whose) if who in ready), ready[0])
+
+    return choose
