@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 PLACES = {
     "postgresql": ("prefork", "redis"),
-    "mariadb": ("threads", "rabbitmq"),
+    "mariadb": ("prefork", "rabbitmq"),
     "sqlite": ("prefork", "redis"),
 }
 
@@ -46,10 +46,8 @@ def place(request: pytest.FixtureRequest, make_project: Callable[..., Project]) 
         yield Place(project, url)
 
 
-def only(place: Place, *databases: str) -> None:
-    """Leave the test to some databases."""
-    if not place.url.startswith(databases):
-        pytest.skip("SQLite has one writer, and no sessions to end")
+#: SQLite has one writer, and no sessions to end.
+on_servers = pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +79,9 @@ def test_a_block_within_goes_on_in_the_same_transaction(place: Place) -> None:
     assert place.effects("nested") == ["nested"]
 
 
+@on_servers
 def test_a_job_that_another_has_taken_writes_nothing(place: Place, tmp_path: Path) -> None:
     """The fence finds it at the commit, and rolls back; the other's claim is left alone."""
-    only(place, "postgresql", "mysql")
     project, database, gate = place.project, place.project.runtime.database, tmp_path / "gate"
     batch, job_id = project.enroll("write", "taken", "held", str(gate))
     wait_for(lambda: project.seen("wrote", "taken"))
@@ -100,9 +98,9 @@ def test_a_job_that_another_has_taken_writes_nothing(place: Place, tmp_path: Pat
     assert place.effects("taken") == []
 
 
+@on_servers
 def test_a_job_whose_session_ends_before_the_commit_runs_again(place: Place) -> None:
     """Nothing was written, so it bears another run, whatever the settings say of losses."""
-    only(place, "postgresql", "mysql")
     job = place.project.run("write", "cut", "cut")
     assert (job.state, job.attempt) == ("complete", 2)
     assert place.effects("cut") == ["cut"]
@@ -111,8 +109,6 @@ def test_a_job_whose_session_ends_before_the_commit_runs_again(place: Place) -> 
 def test_a_callback_whose_process_dies_has_its_effect_once(place: Place) -> None:
     """Before the block, in it, or after it: it runs again, and what it wrote before is not there."""
     project, points = place.project, ["before", "within", "after"]
-    if "threads" in PLACES["mariadb"] and place.url.startswith("mysql"):
-        pytest.skip("threads die with their worker")
     batch = project.batch()
     for point in points:
         batch.on("settled", project.record.s("settled", point))
