@@ -126,12 +126,12 @@ def test_a_pool_that_is_used_up_is_waited_for(make_project: Callable[..., Projec
     with project.worker("threads", 4, engine_options=options, **CALM) as worker:
         batch = project.batch()
         with batch.jobs():
-            for number in range(12):
+            for number in range(6):
                 project.slow_write.delay(f"{batch.id} {number}")
         assert batch.wait(PATIENCE) == "complete"
         assert project.announced(batch) == ["complete", "settled"]
         worker.await_log("QueuePool limit")
-    assert len(effects(project.settings["flows"]["database_url"], batch.id)) == 12
+    assert len(effects(project.settings["flows"]["database_url"], batch.id)) == 6
 
 
 def test_without_a_broker_the_block_returns_and_the_sweep_publishes(

@@ -89,7 +89,7 @@ def slow_write(self: Any, name: str) -> None:
     """Keep a connection for a while."""
     with self.job.transaction() as connection:
         _insert(connection, name)
-        connection.execute(text("SELECT pg_sleep(0.2)"))
+        connection.execute(text("SELECT pg_sleep(0.1)"))
 
 
 @task(bind=True)
