@@ -60,9 +60,12 @@ class Gated(Database):
 
     def _begin(self, connection: sa.Connection) -> None:
         self._is_in_transaction = not connection.get_execution_options().get("flows_single")
-        if self.dialect == "sqlite" and self._is_in_transaction:
+
+    def transact(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.dialect == "sqlite":
             # It is the only one from here on, so only its turn is anybody's business.
             self._pass("BEGIN")
+        return super().transact(work, *args, **kwargs)
 
     def _before_statement(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
         if statement.startswith("BEGIN") or (self.dialect == "sqlite" and self._is_in_transaction):

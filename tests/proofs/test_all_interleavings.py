@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from locks import on_servers
+from locks import on_servers, on_sqlite
 from proofs import actors
 from proofs.pairs import PAIRS, THREE, playing
 from proofs.stepping import every_schedule, schedules_with_switches
@@ -39,3 +39,12 @@ def test_few_switches_of_three(database: Database, names: tuple[str, ...]) -> No
     """All schedules of three transitions with at most two switches."""
     with playing(database, actors.two_run, [THREE[name] for name in names]) as play:
         assert len(list(schedules_with_switches(play, 3, 2))) > 5
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", PAIRS)
+def test_all_schedules_of_two_on_sqlite(database: Database, name: str) -> None:
+    """All orders of the transactions of two, which there take turns as a whole."""
+    make, *acts = PAIRS[name]
+    with playing(database, make, acts) as play:
+        assert len(list(every_schedule(play, 10_000))) > 1

@@ -32,7 +32,7 @@ from celery_flows.transitions.settle import settle
 Remove = Callable[[pytest.MonkeyPatch], None]
 
 LEASE = 60.0
-MOST = 60
+MOST = 40
 
 with_and_without = pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
 

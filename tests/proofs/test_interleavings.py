@@ -5,17 +5,17 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-from locks import on_servers
+from locks import on_servers, on_sqlite
 from proofs.actors import Scene
 from proofs.pairs import DANGEROUS, OTHERS, playing
-from proofs.stepping import schedules_with_switches, some_schedules
+from proofs.stepping import every_schedule, schedules_with_switches, some_schedules
 
 from celery_flows.store.database import Database
 
 #: In each run the same.
 SEED = 20260101
 #: Schedules of a pair, of one that is dangerous and of any other.
-MOST, SOME = 30, 2
+MOST, SOME = 20, 1
 
 
 @on_servers
@@ -35,3 +35,12 @@ def test_some_schedules_of_two_others(database: Database) -> None:
             for _ in some_schedules(play, SOME, SEED + len(name)):
                 pass
         Scene.empty(database)
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", DANGEROUS)
+def test_all_schedules_of_two_on_sqlite(database: Database, name: str) -> None:
+    """There each transaction is a step, as BEGIN IMMEDIATE lets one write at a time: all orders of steps."""
+    make, *acts = DANGEROUS[name]
+    with playing(database, make, acts) as play:
+        assert len(list(every_schedule(play, MOST))) > 1
