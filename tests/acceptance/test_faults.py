@@ -142,6 +142,7 @@ def database_of(crew: Crew) -> str:
     return crew.project.runtime.database.dialect.replace("mysql", "mariadb")
 
 
+@pytest.mark.timeout(600)
 def test_workers_are_struck_at_each_point(crew: Crew) -> None:
     """They crash, err or hang there once; what they had is taken over, and everything ends as without."""
     batch_ids = []
