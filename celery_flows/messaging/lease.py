@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: How long the thread sleeps at most before it looks whether it should end, in seconds.
 _TICK: Final = 0.25
 
+#: How long its end waits at most for a renewal under way, in seconds.
+_PATIENCE: Final = 5.0
+
 
 class Lease:
     """One incarnation of a worker's main process: named by an id of its own, never by host and pid."""
@@ -42,6 +45,8 @@ class Lease:
         self._is_renewed = True
         self._is_late = False
         self._is_over = False
+        # Held while the row is written: who stops the lease deletes the row, and it must not come back.
+        self._writing = native.new_lock()
 
     @property
     def seconds(self) -> float:
@@ -56,8 +61,10 @@ class Lease:
         native.start_thread(self._run, "celery-flows-lease")
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Let the thread end, once what it is writing is written."""
         self._is_over = True
+        if self._writing.acquire(timeout=_PATIENCE):
+            self._writing.release()
 
     def _run(self) -> None:
         due = time.monotonic() + self._settings.heartbeat_interval
@@ -71,6 +78,11 @@ class Lease:
         self._database.close()
 
     def _try_renew(self) -> None:
+        with self._writing:
+            if not self._is_over:
+                self._renew()
+
+    def _renew(self) -> None:
         try:
             renew(self._database, self.id, socket.gethostname(), os.getpid(), self.seconds)
             self._mark_reserved()

@@ -21,6 +21,11 @@ def sleep(seconds: float) -> None:
     _original("time", "sleep")(seconds)
 
 
+def new_lock() -> Any:
+    """A lock between threads of the operating system."""
+    return _original("_thread", "allocate_lock")()
+
+
 def _patched(module: str) -> bool:
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched(module))

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -128,6 +129,8 @@ class Database:
             if not connection.get_execution_options().get(_SINGLE):
                 connection.exec_driver_sql(begin)
 
+        # An app that nobody holds any longer closes what it opened; in a forked child that is not its own.
+        weakref.finalize(self, _dispose, engine, os.getpid()).atexit = False
         # Anew, as a child process may find other connections at the same addresses.
         self._reading = set()
         _spare_rollbacks(engine.dialect, self._reading)
@@ -226,6 +229,10 @@ class Database:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
             self._engine = None
+
+
+def _dispose(engine: Engine, pid: int) -> None:
+    engine.dispose(close=pid == os.getpid())
 
 
 def _spare_rollbacks(dialect: Any, reading: set[int]) -> None:
