@@ -24,7 +24,7 @@ TOX = PATH="$(TOX_PATH)" UV_PYTHON_DOWNLOADS=never \
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## watch a batch survive a killed worker (DEMO_PATH=<option or folder for the demo>)
+demo: $(VENV)/.installed ## one job per file, with progress and a checked manifest (DEMO_PATH=<folder or option>)
 	$(VENV)/bin/celery-flows demo $(DEMO_PATH)
 
 # The newest and the oldest side by side: the suite waits for workers more than it computes.

@@ -23,13 +23,14 @@ _SHARED: Final = {
     "check": "celery_flows.cli.schema:check",
     "sql": "celery_flows.cli.schema:sql",
     "reconcile": "celery_flows.cli.reconcile:reconcile",
+    "explain": "celery_flows.cli.explain:explain",
 }
 
 _OWN: Final = {"demo": "celery_flows.cli.demo:demo"}
 
 _EPILOG: Final = (
     "Exit codes: 0 done; 1 failed, or the tables are missing or out of date; 2 used wrongly; "
-    "6 the database can't be reached."
+    "3 no such batch; 6 the database can't be reached."
 )
 
 

@@ -7,12 +7,15 @@ from typing import Any, Final
 import click
 
 from celery_flows.cli.target import Target
-from celery_flows.errors import FlowsError
+from celery_flows.errors import BatchNotFound, FlowsError
 from celery_flows.store.troubles import Trouble, trouble
 from celery_flows.store.urls import masked
 
 #: The command could not do it, or the tables are missing or out of date. (2 is click's: used wrongly.)
 FAILED: Final = 1
+
+#: There is no such batch.
+NOT_FOUND: Final = 3
 
 #: The database can't be reached.
 UNREACHABLE: Final = 6
@@ -25,6 +28,12 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class NotFound(Failure):
+    """The end of a command about a batch that does not exist."""
+
+    exit_code = NOT_FOUND
 
 
 class Unreachable(Failure):
@@ -44,6 +53,8 @@ class FlowsCommand(click.Command):
         """
         try:
             return super().invoke(ctx)
+        except BatchNotFound as error:
+            raise NotFound(str(error)) from error
         except FlowsError as error:
             raise Failure(str(error)) from error
         except Exception as error:

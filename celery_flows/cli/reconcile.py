@@ -14,6 +14,7 @@ from celery_flows.messaging.sweep import sweep
 def reconcile(context: click.Context) -> None:
     """Repair now what a crash left behind, as each worker does from time to time."""
     swept = sweep(Target(context).runtime)
+    click.echo(f"Jobs of dead workers given up: {swept.lost}")
     click.echo(f"Messages published: {swept.published}")
     click.echo(f"Expired jobs cancelled: {swept.expired}")
     click.echo(f"Batches decided: {len(swept.batches)}")

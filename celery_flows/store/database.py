@@ -43,6 +43,10 @@ _SINGLE: Final = "flows_single"
 _MISSING_TABLE_STATE: Final = "42P01"
 _MISSING_TABLE_NUMBER: Final = 1146
 
+#: Where a connection keeps when it last read, and for how many seconds it is not tried before it reads again.
+_USED_AT: Final = "celery_flows_used_at"
+_IDLE_SECONDS: Final = 1.0
+
 
 class Database:
     """The one door to the database. Nothing is opened before the first statement.
@@ -163,16 +167,36 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for single reads: each statement is its own transaction."""
-        with self.engine.connect().execution_options(**{_SINGLE: True}) as connection:
+        """A connection for single reads: each statement is its own transaction.
+
+        One that was idle is tried first: the database may have gone and come back meanwhile.
+        """
+        with self._connection_that_lives() as connection:
             driver_connection = id(connection.connection.dbapi_connection)
             self._reading.add(driver_connection)
             try:
                 yield connection
             finally:
                 connection.rollback()
+                connection.info[_USED_AT] = time.monotonic()
                 # Before the pool has it back, for somebody's transaction.
                 self._reading.discard(driver_connection)
+
+    def _connection_that_lives(self) -> Connection:
+        connection = self._connection_for_reading()
+        if time.monotonic() - connection.info.get(_USED_AT, time.monotonic()) < _IDLE_SECONDS:
+            return connection
+        try:
+            connection.exec_driver_sql("SELECT 1")
+        except DBAPIError as error:
+            connection.close()
+            if not error.connection_invalidated:
+                raise
+            return self._connection_for_reading()
+        return connection
+
+    def _connection_for_reading(self) -> Connection:
+        return self.engine.connect().execution_options(**{_SINGLE: True})
 
     def run(self, statement: Statement, **values: Any) -> tuple[int, list[Any]]:
         """Run one statement as a transaction of its own, straight on the driver.

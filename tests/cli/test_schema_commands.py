@@ -83,7 +83,20 @@ def test_reconcile(project: Path) -> None:
     run("celery", "-A", "shop", "flows", "upgrade", cwd=project)
     done = run("celery", "-A", "shop", "flows", "reconcile", cwd=project)
     assert done.code == 0
-    assert done.out.startswith("Messages published: 0\n")
+    assert done.out.startswith("Jobs of dead workers given up: 0\nMessages published: 0\n")
+
+
+def test_explain(project: Path) -> None:
+    """The command explain says what a batch waits for; of one that is not there it says so."""
+    run("celery", "-A", "shop", "flows", "upgrade", cwd=project)
+    made = run(
+        "python", "-c", "import shop; from celery_flows import Batch; print(Batch.create().id)", cwd=project
+    )
+    done = run("celery", "-A", "shop", "flows", "explain", made.out.strip(), cwd=project)
+    assert done.code == 0
+    assert "Its first block has not ended" in done.out
+    done = run("celery", "-A", "shop", "flows", "explain", "nonsense", cwd=project)
+    assert (done.code, "no batch 'nonsense'" in done.err) == (3, True)
 
 
 TASK = """

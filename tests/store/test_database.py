@@ -13,6 +13,7 @@ from locks import beside, on_servers, outcome
 from scenes import count, enroll_jobs, make_batch, row, running_batch, state_of
 
 from celery_flows.ids import new_id
+from celery_flows.queries.progress import progress
 from celery_flows.states import JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database, is_unavailable
@@ -107,6 +108,17 @@ def test_an_idle_connection_that_was_lost_is_replaced(database: Database) -> Non
     kill_idle(database)
     enroll_jobs(database, batch, 3, starts=False)
     assert count(database) == 5
+
+
+@on_servers
+def test_a_read_after_a_pause_finds_the_database_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who looks at a batch from a shell does not hear that the server was restarted meanwhile."""
+    batch = make_batch(database)
+    kill_idle(database)
+    monkeypatch.setattr("celery_flows.store.database._IDLE_SECONDS", 0)
+    assert progress(database, batch).total == 0
 
 
 @on_servers
