@@ -186,4 +186,5 @@ def test_no_commit_escapes(crew: Crew) -> None:
 
     crew.until(lambda: reached() >= {*WORKING}, reached)
     (folder() / "tracing").unlink()
-    assert reached() - {"vanished.take"} == {*WORKING}
+    # These come by the clock: a pass of the sweep, and a heartbeat while a message waits in memory.
+    assert reached() - {"vanished.take", "leases.reserve"} == {*WORKING}
