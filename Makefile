@@ -19,7 +19,7 @@ TOX = PATH="$(TOX_PATH)" UV_PYTHON_DOWNLOADS=never \
 	$(TOOLS)/bin/tox
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test exhaustive matrix docs bench format clean python
+.PHONY: help demo test exhaustive chaos matrix docs bench format clean python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ test: $(TOOLS)/.installed ## all checks, and the test suite on the newest and th
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e oldest,newest || status=1; \
 	exit $$status
 
-exhaustive: $(TOOLS)/.installed ## all schedules and long lives, where `make test` tries some (an hour or more)
+exhaustive: $(TOOLS)/.installed ## all schedules and long lives, where `make test` tries some (hours)
 	$(TOX) run -e exhaustive
+
+chaos: $(TOOLS)/.installed ## workers, databases and brokers struck at random (CHAOS_SECONDS=300 CHAOS_SEED=<a run's>)
+	$(TOX) run -e chaos
 
 matrix: $(TOOLS)/.installed ## the test suite on every Python, Celery and SQLAlchemy that is supported
 	$(TOX) run -m matrix

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 # commands, also for projects that only share an environment with one that uses it.
 if TYPE_CHECKING:
     from celery_flows.batch import Batch
+    from celery_flows.batching import BatchingTask
     from celery_flows.errors import (
         BatchCancelled,
+        BatchExists,
         BatchFinished,
         BatchNotFound,
         BatchUnfinished,
         EnrolmentAbandoned,
         FlowsError,
         NotJson,
+        PlanInvalid,
         UnknownEvent,
         UnknownTask,
         WorkerLost,
@@ -22,37 +25,52 @@ if TYPE_CHECKING:
     from celery_flows.flows import Flows
     from celery_flows.job import Job, current_job
     from celery_flows.messaging.repairs import flows_repaired
+    from celery_flows.orchestration import Orchestration
     from celery_flows.progress import Progress
+    from celery_flows.sequence import Sequence, step
     from celery_flows.store.schema import include_name
+    from celery_flows.workflow import Workflow
 
 __all__ = [
     "Batch",
     "BatchCancelled",
+    "BatchExists",
     "BatchFinished",
     "BatchNotFound",
     "BatchUnfinished",
+    "BatchingTask",
     "EnrolmentAbandoned",
     "Flows",
     "FlowsError",
     "Job",
     "NotJson",
+    "Orchestration",
+    "PlanInvalid",
     "Progress",
+    "Sequence",
     "UnknownEvent",
     "UnknownTask",
     "WorkerLost",
+    "Workflow",
     "current_job",
     "flows_repaired",
     "include_name",
+    "step",
 ]
 
 _ELSEWHERE = {
     "Batch": "batch",
+    "BatchingTask": "batching",
     "Flows": "flows",
     "Job": "job",
+    "Orchestration": "orchestration",
     "Progress": "progress",
+    "Sequence": "sequence",
+    "Workflow": "workflow",
     "current_job": "job",
     "flows_repaired": "messaging.repairs",
     "include_name": "store.schema",
+    "step": "sequence",
 }
 
 

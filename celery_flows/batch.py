@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-from celery_flows.codec import encode, safe_text
-from celery_flows.errors import BlockMisuse, InvalidSetting, NotJson, WaitTimeout
+from celery_flows.codec import safe_text
+from celery_flows.errors import BlockMisuse, WaitTimeout
 from celery_flows.ids import new_id
-from celery_flows.messaging.block import holder_of, parents_block
-from celery_flows.messaging.callback import new_callback
+from celery_flows.messaging.block import being_there, holder_of, parents_block
+from celery_flows.messaging.callback import new_callback, waiting
+from celery_flows.messaging.claims import grower_here
 from celery_flows.messaging.collecting import collecting
-from celery_flows.messaging.runtime import Runtime, find_runtime
+from celery_flows.messaging.given import check_on_loss, encode_context, encode_key, encode_tags, moment
+from celery_flows.messaging.runtime import Runtime, find_runtime, in_transaction, runtime_for
 from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.progress import Progress
 from celery_flows.queries import batches as batch_queries
 from celery_flows.queries.batches import BatchRecord
 from celery_flows.queries.explain import Explanation, explain
 from celery_flows.queries.jobs import JobList
-from celery_flows.queries.progress import progress
-from celery_flows.states import BatchState, JobState
+from celery_flows.queries.progress import progress, total_progress
+from celery_flows.states import BATCH_KINDS, BatchState, JobState, one_of
 from celery_flows.store.database import Connection
-from celery_flows.store.jobs import ReadyJob
-from celery_flows.store.joined import Joinable, after_commit, connection_of
+from celery_flows.store.joined import Joinable, after_commit
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.tolerance import Tolerance
 from celery_flows.transitions.create import NewBatch, adopt, create
+from celery_flows.transitions.grow import Grower
 from celery_flows.transitions.listen import listen
 from celery_flows.transitions.reopen import Mode
 
 #: Longest pause between two looks of `wait`, in seconds.
 _LONGEST_PAUSE: Final = 1.0
+
+
+#: The classes of flows, by module and name: each adds itself.
+classes: dict[str, type[Batch]] = {}
 
 
 class Batch:
@@ -58,6 +66,7 @@ class Batch:
         tags: Iterable[str] = (),
         parent: Batch | None = None,
         on_loss: str | None = None,
+        key: str | None = None,
         connection: Joinable | None = None,
         app: Any = None,
     ) -> Batch:
@@ -73,6 +82,7 @@ class Batch:
             tags: words to find it by.
             parent: the batch that it is to be a child of. That one still starts with a block of its own.
             on_loss: what becomes of its jobs whose worker died, "fail" or "retry"; None: as the settings say.
+            key: a text that one unfinished batch may have at a time, so that the same work is not begun twice.
             connection: a SQLAlchemy Connection or Session whose transaction it joins.
             app: the Celery app; by default the running task's, the current one, or the only one with Flows.
 
@@ -80,27 +90,31 @@ class Batch:
             NoFlows: no app was found.
             NotJson: the context can't be stored.
             InvalidSetting: the tolerance is not one, or the tags are a single text.
+            BatchExists: an unfinished batch has the key.
+            TooLong: the key has more than 255 characters.
             BatchFinished: the parent is finished.
             BatchCancelled: the parent is cancelled.
             BlockMisuse: a child made in its parent's block can't join another transaction than the block.
         """
-        runtime = parent._runtime if parent is not None and app is None else find_runtime(app)
+        runtime = runtime_for(parent, app)
         block = parents_block(runtime, None if parent is None else parent.id)
         parent_id = block.batch_id if block is not None else parent.id if parent is not None else None
         batch = NewBatch(
             new_id(),
             "batch",
             None if description is None else safe_text(description),
-            _encode_context(context),
-            _encode_tags(tags),
+            encode_context(context),
+            encode_tags(tags),
             str(Tolerance.parse(tolerate)),
             parent_id,
-            _check_on_loss(on_loss),
+            check_on_loss(on_loss),
+            batch_key=encode_key(key),
         )
-        joined = None if connection is None else connection_of(connection)
+        joined = None if connection is None else runtime.joined(connection)
         if block is not None:
             joined = block.connection_for(joined)
-        _in_transaction(runtime, joined, _create, batch, adopts=block is None)
+        grower = grower_here(runtime)
+        in_transaction(runtime, joined, _create, batch, adopts=block is None, grower=grower)
         if block is not None:
             block.adopt(batch.id)
         return cls(batch.id, runtime)
@@ -114,9 +128,9 @@ class Batch:
             NoFlows: no app was found.
         """
         runtime = find_runtime(app)
-        joined = None if connection is None else connection_of(connection)
+        joined = None if connection is None else runtime.joined(connection)
         record = batch_queries.batch(runtime.database, safe_text(batch_id), joined)
-        return cls(record.id, runtime, record)
+        return _class_of(record, cls)(record.id, runtime, record)
 
     @classmethod
     def list(
@@ -133,24 +147,26 @@ class Batch:
 
         Args:
             state: "pending", "running", "complete", "failed" or "cancelled".
-            kind: "batch", or a kind of flow.
+            kind: "batch", "sequence", "orchestration", "workflow", "batching" or "canvas", or what else a flow
+                class that is imported here says as its flow_kind.
             since: made at or after this moment; a naive one is in local time.
             tag: with this tag.
             limit: at most so many.
 
         Raises:
-            ValueError: there is no such state.
+            ValueError: there is no such state or kind.
+            TypeError: `since` is no moment.
         """
         runtime = find_runtime(app)
         records = batch_queries.batches(
             runtime.database,
-            state=None if state is None else BatchState(state),
-            kind=kind,
-            since=None if since is None else since.astimezone(UTC),
+            state=None if state is None else BatchState(one_of("state", state, BatchState)),
+            kind=None if kind is None else one_of("kind", kind, _kinds()),
+            since=moment(since),
             tag=None if tag is None else safe_text(tag),
             limit=limit,
         )
-        return [cls(record.id, runtime, record) for record in records]
+        return [_class_of(record, cls)(record.id, runtime, record) for record in records]
 
     def jobs(self, *, streaming: bool = False, connection: Joinable | None = None) -> AbstractContextManager[None]:
         """Open a block: the calls of tasks made in it become jobs of this batch when it ends.
@@ -170,7 +186,7 @@ class Batch:
             BatchFinished: the batch is finished; raised at the start where it is so already, else at the end.
             BatchCancelled: it is cancelled, and waits only for the jobs that run; raised likewise.
             NotJson: at a call whose arguments can't be stored.
-            CanvasNotSupported: at a chain or chord.
+            PlanInvalid: at a chord without a body.
             BlockMisuse: streaming and connection don't go together.
             JoinRefused: the batch runs, and the joined transaction is above READ COMMITTED.
         """
@@ -201,25 +217,39 @@ class Batch:
             UnknownEvent: there is no such event.
             UnknownTask: the callback is not registered with the app.
             CanvasNotSupported: the callback is a chain, chord or group.
+            PlanInvalid: it is a flow.
             NotJson: its arguments or options can't be stored.
             BatchFinished: the batch is finished, so the event will not come.
         """
         added = new_callback(self._runtime, self.id, event, callback, queue)
-        joined = None if connection is None else connection_of(connection)
+        joined = None if connection is None else self._runtime.joined(connection)
         block = holder_of(self._runtime, self.id)
+        if block is not None and block.founds(self.id):
+            block.keep(waiting(added))
+            return self
         if joined is None and block is not None:
             joined = block.connection
-        ready = _in_transaction(self._runtime, joined, listen, added)
+        ready = in_transaction(self._runtime, joined, listen, added)
         if joined is None:
             self._runtime.publisher.publish(ready)
         elif ready:
-            after_commit(joined, lambda: _publish(self._runtime, ready))
+            after_commit(joined, partial(_publish, self._runtime, ready))
         return self
 
     @property
     def progress(self) -> Progress:
         """How far it has come: one fresh query."""
-        return progress(self._runtime.database, self.id)
+        with being_there(self._runtime, self.id):
+            return progress(self._runtime.database, self.id)
+
+    @property
+    def total_progress(self) -> Progress:
+        """How far it has come with all its children and theirs, whose jobs count in their place: one fresh query.
+
+        A flow inside that is not planned yet counts as one job.
+        """
+        with being_there(self._runtime, self.id):
+            return total_progress(self._runtime.database, self.id)
 
     @property
     def status(self) -> str:
@@ -320,27 +350,31 @@ class Batch:
         Args:
             terminate: also end the jobs that run now (Celery's revoke with terminate); else they finish.
         """
-        cancel_batch(self._runtime, self.id, terminate=terminate)
+        with being_there(self._runtime, self.id):
+            cancel_batch(self._runtime, self.id, terminate=terminate)
 
     def retry(self, mode: str = "failed+downstream") -> None:
         """Run a finished batch again, in a new round with new callbacks; ancestors that failed by it reopen.
 
         Args:
-            mode: "failed": jobs that failed, were revoked or expired; "failed+downstream": also those
+            mode: "failed": jobs that failed, were cancelled, revoked or expired; "failed+downstream": also those
                 skipped because of them; "all": every job.
 
         Raises:
             ValueError: there is no such mode.
             BatchUnfinished: it has jobs left to run.
         """
-        retry_batch(self._runtime, self.id, Mode(mode))
+        with being_there(self._runtime, self.id):
+            retry_batch(self._runtime, self.id, Mode(one_of("mode", mode, Mode)))
 
     def explain(self) -> Explanation:
         """Why it is not finished: each job, child, block and callback that it waits for, and what happens next."""
-        return explain(self._runtime.database, self.id, self._runtime.settings)
+        with being_there(self._runtime, self.id):
+            return explain(self._runtime.database, self.id, self._runtime.settings)
 
     def _read(self) -> BatchRecord:
-        self._record = batch_queries.batch(self._runtime.database, self.id)
+        with being_there(self._runtime, self.id):
+            self._record = batch_queries.batch(self._runtime.database, self.id)
         return self._record
 
     def _known(self) -> BatchRecord:
@@ -357,37 +391,21 @@ class Batch:
         return hash(self.id)
 
 
-def _encode_context(context: Any) -> str:
-    try:
-        return encode(context)
-    except (TypeError, ValueError) as error:
-        raise NotJson(task="a batch", argument="The context", problem=f"{error}.") from error
+def _class_of(record: BatchRecord, default: type[Batch]) -> type[Batch]:
+    """The class of a flow, where it is imported here; a plain batch's is Batch."""
+    return classes.get(record.flow or "", default)
 
 
-def _encode_tags(tags: Iterable[str]) -> str:
-    if isinstance(tags, str):
-        raise InvalidSetting(name="tags", value=tags, allowed=f"a list of texts: [{tags!r}]")
-    return encode([safe_text(tag) for tag in tags])
+def _kinds() -> list[str]:
+    """The kinds that a batch may be of: ours, and those of the flow classes that are imported here."""
+    kinds = (getattr(one, "flow_kind", "") for one in classes.values())
+    return list(dict.fromkeys([*BATCH_KINDS, *sorted(kinds)]))
 
 
-def _check_on_loss(on_loss: str | None) -> str | None:
-    if on_loss not in (None, "fail", "retry"):
-        raise InvalidSetting(name="on_loss", value=on_loss, allowed='"fail", "retry" or None')
-    return on_loss
-
-
-def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool) -> None:
+def _create(connection: Connection, tables: Any, batch: NewBatch, *, adopts: bool, grower: Grower | None) -> None:
     create(connection, tables, batch)
     if adopts and batch.parent_id is not None:
-        adopt(connection, tables, batch.parent_id, batch.id)
-
-
-def _in_transaction(
-    runtime: Runtime, joined: Connection | None, work: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
-    if joined is not None:
-        return work(joined, runtime.database.tables, *args, **kwargs)
-    return runtime.database.transact(work, runtime.database.tables, *args, **kwargs)
+        adopt(connection, tables, batch.parent_id, batch.id, grower)
 
 
 def _publish(runtime: Runtime, ready: list[ReadyJob]) -> None:

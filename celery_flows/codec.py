@@ -6,8 +6,14 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from kombu.utils import json
 
+#: Celery's own, made once: kombu makes one for each text, which takes as long as the text itself.
+_ENCODER: Final = json.JSONEncoder()
+
 #: What is put where a character can't be stored.
 REPLACEMENT = "\ufffd"
+
+#: How many characters a key has in the database at most.
+LONGEST_KEY: Final = 255
 
 
 #: What sealed text begins with. What does not is read as it is, so that a codec may be set on a database in use.
@@ -48,12 +54,17 @@ def encode(value: Any) -> str:
         TypeError: it holds something that JSON can't.
         ValueError: it holds itself.
     """
-    return str(json.dumps(value))
+    return _ENCODER.encode(value)
 
 
 def decode(text: str | None) -> Any:
     """Read what `encode` wrote; None stays None."""
     return None if text is None else json.loads(text)
+
+
+def is_key(value: object) -> bool:
+    """Whether every database takes this as a key as it is."""
+    return isinstance(value, str) and len(value) <= LONGEST_KEY and safe_text(value) == value
 
 
 def safe_text(value: object, limit: int | None = None) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 class FlowsError(Exception):
     """Something went wrong in celery-flows."""
 
+    # Not KeyError's, which quotes what it says.
+    __str__ = Exception.__str__
+
     # The docstring of each class is its message; facts fill the braces and stay readable
     # as attributes. Keyword-only facts survive pickling, as an error may cross processes.
     def __init__(self, **facts: Any) -> None:
@@ -135,11 +138,20 @@ class UnknownTask(FlowsError):
 
 class NotJson(FlowsError):
     """{argument} of {task} can't be stored as JSON: {problem}
-    Pass an id or plain data instead. Nothing of this block was enrolled."""
+    Pass an id or plain data instead."""
 
     task: str
     argument: str
     problem: str
+
+
+class TooLong(FlowsError):
+    """{what} is {length} characters long, and may have {limit} at most: {start}..."""
+
+    what: str
+    length: int
+    limit: int
+    start: str
 
 
 class DuplicateJob(FlowsError):
@@ -150,9 +162,9 @@ class DuplicateJob(FlowsError):
 
 
 class CanvasNotSupported(FlowsError):
-    """A {shape} can't be enrolled in a batch yet, nor be a callback: {task} would carry later tasks in its
-    message, where no batch could see them. Enroll the tasks themselves, and start what comes after them
-    from a callback that is one task: batch.on("complete", ...)."""
+    """A {shape} can't be a callback of a batch: {task} would carry later tasks in its message, where nothing
+    could see them. Let the callback be one task, and start the rest in it:
+    Workflow.from_canvas(...).start()."""
 
     shape: str
     task: str
@@ -202,3 +214,47 @@ class WaitTimeout(FlowsError, TimeoutError):
     batch_id: str
     timeout: float
     progress: str
+
+
+class BatchExists(FlowsError):
+    """Batch {batch_id} has the key {key!r} and is unfinished, and only one at a time may. Wait for it, or
+    cancel it: Batch.get({batch_id!r}).cancel(). If its first block raised, it stays pending, and waiting would
+    not end: cancel it, or open its block again (batch.jobs())."""
+
+    key: str
+    batch_id: str
+
+
+class PlanInvalid(FlowsError):
+    """This can't be planned: {problem}."""
+
+    problem: str
+
+
+class NotStorable(FlowsError):
+    """{what} can't be stored as JSON: {problem} Use an id or plain data instead."""
+
+    what: str
+    problem: str
+
+
+class ResultTooLarge(FlowsError):
+    """The result of {task} is {size} bytes long as JSON, and jobs that wait for it can be given {limit} at most
+    (the setting result_max_bytes). Store it elsewhere, and return where."""
+
+    task: str
+    size: int
+    limit: int
+
+
+class NoResult(FlowsError, KeyError):
+    """There is no result of a job named {name!r}: {problem}."""
+
+    name: str
+    problem: str
+
+
+class JobTaken(FlowsError):
+    """Job {job_id} was given up or taken by another worker, so it can't add to its flow any more."""
+
+    job_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from celery_flows.messaging.runtime import Runtime, attached_to, describe
 from celery_flows.messaging.task import FlowsAttributes, front_all
 from celery_flows.messaging.worker import DecodeErrorStep, UpkeepStep
 from celery_flows.settings import PREFIX, check
+from celery_flows.transitions.prune import FATES, fates_of
 
 #: What a spawned child calls with its copy of the app: only the configuration and this name get there.
 _FIXUP: Final = "celery_flows.flows:fixup"
@@ -62,19 +64,24 @@ class Flows:
         app.fixups = {*app.fixups, _FIXUP}
         return self
 
-    def prune(self, older_than: timedelta | float) -> int:
+    def prune(self, older_than: timedelta | float, states: Iterable[str] = FATES) -> int:
         """Forget batches that finished long ago, with their jobs and callbacks.
 
         Never what is unfinished or has callbacks still to run.
 
         Args:
             older_than: how long ago, as a timedelta or in seconds.
+            states: only those that ended so: "complete", "failed" or "cancelled". What is inside a batch goes
+                with it.
 
         Returns:
             How many batches were deleted.
+
+        Raises:
+            InvalidSetting: a state is none in which a batch ends.
         """
         age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        return self._installed().prune(age)
+        return self._installed().prune(age, fates_of(states))
 
     def _installed(self) -> Runtime:
         if self._runtime is None:

@@ -50,15 +50,25 @@ class Settings:
     #: Seconds after which a job that waits in a queue that the broker calls empty is published again; each
     #: further time it takes twice as long.
     requeue_after: float = _setting(600.0, "a number of seconds above 0", above=0)
+    #: Bytes that the result of a job may have, as JSON, where other jobs are given it.
+    result_max_bytes: int = _setting(65_536, "a whole number from 1 to 2**30", least=1, most=2**30)
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
+
+    #: Seconds after which the sweep prunes a finished batch, at most a hundred per pass; None: it prunes none.
+    retention: float | None = _setting(None, "a number of seconds above 0, or None", above=0)
 
     #: What encrypts arguments, options, context and errors in the database: an object with encode(text) and
     #: decode(text), or its dotted name. What was stored before stays readable.
     codec: object = _setting(None, "an object with encode(text) and decode(text), its dotted name, or None")
-    #: What hides arguments where jobs are shown: a function (task, args, kwargs) -> (args, kwargs), or its
-    #: dotted name.
-    redact: object = _setting(None, "a function (task, args, kwargs) -> (args, kwargs), its dotted name, or None")
+    #: What hides arguments and errors where jobs are shown: a function (task, args, kwargs) -> (args, kwargs), or
+    #: an object with such a method `arguments`, a method `error` (task, message) -> message, or both; or a dotted
+    #: name.
+    redact: object = _setting(
+        None,
+        "a function (task, args, kwargs) -> (args, kwargs), an object with the methods arguments and error, "
+        "a dotted name, or None",
+    )
 
     @classmethod
     def build(cls, values: Mapping[str, Any], keys: Mapping[str, str] | None = None) -> Settings:
@@ -126,6 +136,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str | None": (str, type(None)),
     "int": (int,),
     "float": (int, float),
+    "float | None": (int, float, type(None)),
     "Mapping[str, Any]": (Mapping,),
     "object": (object,),
 }
@@ -136,7 +147,7 @@ def _check_value(key: str, value: Any, one: Field[Any]) -> None:
     is_right = isinstance(value, _TYPES[str(one.type)]) and not isinstance(value, bool)
     if is_right and one.name == "table_prefix":
         is_right = len(value) <= 20 and (value + "x").isidentifier() and value.isascii()
-    if is_right and not isinstance(value, str):
+    if is_right and not isinstance(value, (str, type(None))):
         is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
         is_right = is_right and ("above" not in rule or rule["above"] < value < math.inf)
     if is_right and "words" in rule:

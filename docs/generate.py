@@ -36,7 +36,8 @@ _ERRORS = """\
 
 % Written by docs/generate.py from celery_flows/errors.py. Change it there.
 
-Everything that celery-flows raises is a `celery_flows.errors.FlowsError`.
+Each of these is a `celery_flows.errors.FlowsError`.
+A call with wrong arguments raises Python's own `TypeError` or `ValueError`.
 The facts named in braces are also attributes of the error.
 Errors that a job ends with are stored as text and never imported again.
 """

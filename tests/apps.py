@@ -49,6 +49,10 @@ def shop_tasks(app: Celery) -> None:
     def fail(problem: str = "no") -> None:
         raise ValueError(problem)
 
+    @app.task(name="shop.total", shared=False)
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
     @app.task(name="shop.note", shared=False)
     def note(*args: Any, **kwargs: Any) -> None:
         notes_of(app).append((*args, kwargs) if kwargs else args)

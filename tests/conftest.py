@@ -70,6 +70,13 @@ def file_url(sqlite_url: str) -> Iterator[str]:
     _empty(sqlite_url)
 
 
+@pytest.fixture
+def server_url(postgres_url: str) -> Iterator[str]:
+    """An upgraded PostgreSQL database without rows, for tests that need one server only."""
+    yield postgres_url
+    _empty(postgres_url)
+
+
 def _empty(url: str) -> None:
     database = Database(url)
     with database.engine.begin() as connection:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _FENCE = re.compile(
-    r"^(?P<skip>% not run: .+\n)?```(?P<language>\w+)\n"
+    r"^(?P<skip>% not run: [^\n]+\n)?```(?P<language>\w+)\n"
     r"(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )

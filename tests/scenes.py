@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, Event, JobState, Kind
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 from celery_flows.transitions.claim import claim

@@ -121,9 +121,24 @@ def test_list_filters(app: Celery) -> None:
     assert Batch.list(app=app, tag=mark) == [new]
     assert new in Batch.list(app=app, state="pending")
     assert new not in Batch.list(app=app, state="complete")
-    assert Batch.list(app=app, kind="flow") == []
-    with pytest.raises(ValueError, match=r"sleepy"):
-        Batch.list(app=app, state="sleepy")
+    assert Batch.list(app=app, kind="workflow") == []
+
+
+def test_a_word_that_is_none_is_refused(app: Celery) -> None:
+    """With those that are: a wrong one would find nothing, and look like an answer."""
+    wrong = {
+        "state is 'sleepy', but must be one of 'pending', 'running', 'complete'": lambda: {"state": "sleepy"},
+        "kind is 'typo', but must be one of 'batch', 'sequence', 'orchestration'": lambda: {"kind": "typo"},
+    }
+    for says, words in wrong.items():
+        with pytest.raises(ValueError, match=says):
+            Batch.list(app=app, **words())
+    with pytest.raises(
+        ValueError, match=r"mode is 'everything', but must be one of 'failed', 'failed\+downstream', 'all'"
+    ):
+        finished(app).retry("everything")
+    with pytest.raises(TypeError, match=r"since= takes a datetime, .* not 'yesterday'"):
+        Batch.list(app=app, since="yesterday")  # type: ignore[arg-type] # the rule under test
 
 
 def test_list_since_takes_local_time(

@@ -9,6 +9,13 @@ import celery_flows
 
 PROMISED = {
     "include_name",
+    "step",
+    "BatchExists",
+    "BatchingTask",
+    "Orchestration",
+    "PlanInvalid",
+    "Sequence",
+    "Workflow",
     "flows_repaired",
     "WorkerLost",
     "BatchUnfinished",

@@ -24,6 +24,7 @@ _SHARED: Final = {
     "sql": "celery_flows.cli.schema:sql",
     "reconcile": "celery_flows.cli.reconcile:reconcile",
     "explain": "celery_flows.cli.explain:explain",
+    "prune": "celery_flows.cli.prune:prune",
 }
 
 _OWN: Final = {"demo": "celery_flows.cli.demo:demo"}

@@ -17,6 +17,7 @@ def reconcile(context: click.Context) -> None:
     click.echo(f"Jobs of dead workers given up: {swept.lost}")
     click.echo(f"Messages published: {swept.published}")
     click.echo(f"Expired jobs cancelled: {swept.expired}")
+    click.echo(f"Jobs released that waited for others: {swept.released}")
     click.echo(f"Batches decided: {len(swept.batches)}")
     for batch_id in swept.batches:
         click.echo(f"  {batch_id}")

@@ -8,7 +8,7 @@ from typing import Any
 from celery_flows.messaging import effects
 from celery_flows.messaging.call import encode_arguments, encode_options
 from celery_flows.messaging.claims import Claim, current_claim
-from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.header import HEADER, RETRIES, Delivery
 from celery_flows.messaging.patience import persistently
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.states import JobState
@@ -41,9 +41,10 @@ def publish_next(
         NotJson: its arguments or options can't be stored.
     """
     headers = {key: value for key, value in (options.get("headers") or {}).items() if key != HEADER}
-    kept = {key: value for key, value in options.items() if key != "task_id"} | {"headers": headers or None}
-    encoded = (*encode_arguments(name, args, kwargs), encode_options(name, kept))
     delivery = claim.delivery
+    kept = {key: value for key, value in options.items() if key != "task_id"} | {"headers": headers or None}
+    kept[RETRIES] = delivery.retries or None
+    encoded = (*encode_arguments(name, args, kwargs), encode_options(name, kept))
     effects.roll_back_current()
     attempt = NextAttempt(delivery.job_id, delivery.number, str(delivery.token), name, *encoded, state)
     # An error here would cost the job its next attempt: Celery rejects what it can't retry.

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from celery_flows.errors import BlockMisuse, CanvasNotSupported, NotJson
-from celery_flows.ids import new_id
-from celery_flows.messaging.call import encode_arguments, encode_options, expiry
+from celery_flows.errors import BatchNotFound, BlockMisuse, InvalidSetting, NotJson, PlanInvalid, TooLong
+from celery_flows.messaging.canvas import Call, Canvas
+from celery_flows.messaging.catcher import Catcher, Onward, catch
+from celery_flows.messaging.claims import grower_here
 from celery_flows.messaging.context import innermost
-from celery_flows.messaging.result import EnrolledResult, hold
+from celery_flows.messaging.planning import rows_of
+from celery_flows.messaging.result import EnrolledResult
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.messaging.spool import Spool
+from celery_flows.plan import Plan
 from celery_flows.states import JobState, Kind
-from celery_flows.store import jobs
+from celery_flows.store import memory, publishing
 from celery_flows.store.database import Connection
-from celery_flows.store.jobs import ReadyJob
 from celery_flows.store.joined import after_commit
-from celery_flows.transitions.enroll import NewJob, Share, enroll
+from celery_flows.store.publishing import ReadyJob
+from celery_flows.transitions.enroll import Nested, NewEdge, NewJob, Share, enroll
 from celery_flows.transitions.finalize import advance
 
 #: How something is put off until a transaction that is not SQLAlchemy's commits: Django's `on_commit`.
@@ -38,16 +41,23 @@ class Block:
         self.around: Block | None = open_block()
         self._starts = starts
         self._thread = threading.get_ident()
-        self._spool = Spool(runtime.settings.chunk_size)
+        self._spool = Spool(runtime.settings.chunk_size, NewJob)
+        self._edges = Spool(runtime.settings.chunk_size, NewEdge)
+        self._flows = Spool(runtime.settings.chunk_size, Nested)
+        self._grower = grower_here(runtime)
+        #: What the run's data begins with, as it is stored.
+        self.data: dict[str, str] = {}
+        self._inner_data: dict[str, dict[str, str]] = {}
         self._count = 0
         self._is_published = False
         # Child batches made in this block, blocks that ended in it, and the block that it ended in.
         self._children: set[str] = set()
+        self._founded: set[str] = set()
         self._absorbed: list[Block] = []
         self._carrier: Block | None = None
         # What its end is put off with, and whether a call made now is.
         self._defer: Defer | None = None
-        self._refusal: NotJson | CanvasNotSupported | None = None
+        self._refusal: Exception | None = None
         self._is_deferring = False
 
     @property
@@ -60,11 +70,39 @@ class Block:
 
         Raises:
             NotJson: an argument or option can't be stored.
-            CanvasNotSupported: the call is the head of a chain or chord.
+            InvalidSetting: the task's own on_loss is none.
+            TooLong: a name does not fit.
+            PlanInvalid: the call is one of a chord that Celery counts itself.
         """
-        try:
+        with self._noting():
             return self._capture(task, args, kwargs, options)
-        except (CanvasNotSupported, NotJson) as error:
+
+    def capture_canvas(self, canvas: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
+        """Keep a chain, group or chord for the end of the block, with all its tasks.
+
+        Returns:
+            The result that Celery gives for it.
+
+        Raises:
+            NotJson: an argument or option can't be stored.
+            PlanInvalid: it is a chord without a body.
+        """
+        given = {key: value for key, value in options.items() if value is not None}
+        call = Call(args=tuple(args or ()), kwargs=dict(kwargs or {}), options=given)
+        with self._noting():
+            plan = Plan()
+            planned = self._canvas(plan).add(canvas, call)
+            self.add_plan(plan)
+            return planned.result
+
+    def _canvas(self, plan: Plan) -> Canvas:
+        return Canvas(Catcher(self.runtime, lambda: self.is_held), plan, is_strict=False)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except (NotJson, PlanInvalid, InvalidSetting, TooLong) as error:
             self._refusal = error
             raise
 
@@ -73,26 +111,30 @@ class Block:
 
         Raises:
             NotJson: a call was refused for what it holds.
-            CanvasNotSupported: a call was refused for its shape.
+            InvalidSetting: one was refused for what its task says.
+            TooLong: one was refused for a name.
+            PlanInvalid: a call was refused for its shape.
         """
         if self._refusal is not None:
             raise self._refusal
 
     def _capture(self, task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> EnrolledResult:
-        for shape in ("chain", "chord"):
-            if options.get(shape):
-                raise CanvasNotSupported(shape=shape, task=task)
-        options = self._lineage(options) | {key: value for key, value in options.items() if value is not None}
-        job_id = options.pop("task_id", None) or new_id()
-        expires_at = options["expires"] = expiry(options)
-        encoded = (*encode_arguments(task, args, kwargs), encode_options(task, options))
-        self._keep(NewJob(job_id, self.batch_id, Kind.TASK, task, *encoded, expires_at))
-        return hold(job_id, self.runtime.app, lambda: self.is_held)
+        caught = catch(self.runtime, task, args, kwargs, options, lambda: self.is_held)
+        if caught.onward == Onward():
+            node = caught.node
+            call = (node.task, node.args, node.kwargs, node.options)
+            self.keep(NewJob(node.id, self.batch_id, Kind.TASK, *call, node.expires_at))
+            return caught.result
+        plan = Plan()
+        planned = self._canvas(plan).arrange(caught, Call())
+        self.add_plan(plan)
+        # As Celery's: that of the call itself, whatever comes after it.
+        return planned.result if caught.onward.chain else caught.result
 
     def adopt(self, child_id: str) -> None:
         """Keep a child batch made in this block: a row that stands for it is enrolled with the others."""
         self._children.add(child_id)
-        self._add(NewJob(child_id, self.batch_id, Kind.BATCH, "", "[]", "{}", "{}"))
+        self._add(child_row(child_id, self.batch_id))
 
     @contextmanager
     def deferring(self, defer: Defer) -> Iterator[None]:
@@ -106,27 +148,32 @@ class Block:
         finally:
             self._is_deferring = False
 
-    def _keep(self, job: NewJob) -> None:
+    def keep(self, job: NewJob) -> None:
+        """Keep a job for the end of the block, or for the commit that it is deferred to."""
         if self._defer is not None and self._is_deferring:
             self._defer(lambda: self._add(job))
         else:
             self._add(job)
 
     def _add(self, job: NewJob) -> None:
-        self._count += 1
+        self._count += job.counts_in(self.batch_id)
         self._writer._spool.append(job)
 
-    def _lineage(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        # As Celery does when it publishes, which here is later and elsewhere.
-        app = self.runtime.app
-        parent = app.current_worker_task
-        if parent is None:
-            return {}
-        request = parent.request
-        found = {"root_id": request.root_id or request.id, "parent_id": request.id}
-        if app.conf.task_inherit_parent_priority and "priority" not in options:
-            found["priority"] = request.delivery_info.get("priority")
-        return found
+    def add_plan(self, plan: Plan) -> None:
+        """Keep the jobs of a plan, and which waits for which, for the end of the block or a commit."""
+        if self._defer is not None and self._is_deferring:
+            self._defer(lambda: self._add_plan(plan))
+        else:
+            self._add_plan(plan)
+
+    def _add_plan(self, plan: Plan) -> None:
+        for row in rows_of(plan, self.batch_id, self.runtime.settings.callback_queue):
+            if isinstance(row, NewEdge):
+                self._writer._edges.append(row)
+            elif isinstance(row, Nested):
+                self._writer._flows.append(row)
+            else:
+                self._add(row)
 
     @property
     def _writer(self) -> Block:
@@ -157,19 +204,31 @@ class Block:
     def abort(self, error: BaseException) -> None:
         """End with an error: nothing is enrolled."""
         self.is_open = False
-        self._spool.clear()
+        self._clear()
+
+    def _clear(self) -> None:
+        for spool in (self._spool, self._edges, self._flows):
+            spool.clear()
 
     def holds(self, batch_id: str) -> bool:
         """Whether a batch is this block's, or was made in it: their rows must be written together."""
         return batch_id == self.batch_id or batch_id in self._children
 
+    def founds(self, batch_id: str) -> bool:
+        """Whether a batch is a flow whose own row is yet to be written with this block."""
+        return batch_id in self._founded
+
     def absorb(self, inner: Block) -> None:
         """Take over what a block inside has collected."""
         self._spool.extend(inner._spool)
-        inner._spool.clear()
+        self._edges.extend(inner._edges)
+        self._flows.extend(inner._flows)
+        inner._clear()
         inner._carrier = self
+        self._inner_data |= {inner.batch_id: inner.data, **inner._inner_data}
         self._absorbed.append(inner)
         self._children |= inner._children
+        self._founded |= inner._founded
         self._defer = self._defer or inner._defer
 
     @property
@@ -195,7 +254,7 @@ class Block:
         """Write all rows in one transaction; publish after it is committed."""
         database = self.runtime.database
         if self.connection is not None:
-            enroll(self.connection, database.tables, self._spool, self.shares)
+            self._write(self.connection)
             after_commit(self.connection, self._publish_joined)
             return
         if len(self._spool) or any(share.starts for share in self.shares):
@@ -203,12 +262,24 @@ class Block:
         self._publish(ready_jobs(self._spool))
 
     def _write(self, connection: Connection) -> None:
-        enroll(connection, self.runtime.database.tables, self._spool, self.shares)
+        tables = self.runtime.database.tables
+        enroll(
+            connection,
+            tables,
+            self._spool,
+            self.shares,
+            waits=self._edges,
+            flows=self._flows,
+            grower=self._grower,
+        )
+        for batch_id, data in {self.batch_id: self.data, **self._inner_data}.items():
+            if data:
+                memory.write(connection, tables, memory.run_of(connection, tables, batch_id), data)
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
         self._is_published = True
         self.runtime.publisher.publish(ready)
-        self._spool.clear()
+        self._clear()
         # A block without jobs ends its batch, as nothing else will.
         for share in self.shares:
             if share.starts and not share.jobs:
@@ -221,26 +292,22 @@ class Block:
     def _committed(self, chunk: list[NewJob]) -> list[ReadyJob]:
         database = self.runtime.database
         with database.reading() as connection:
-            return jobs.ready_among(connection, database.tables, [job.id for job in chunk])
+            ids = [job.id for job in chunk if job.is_published]
+            return publishing.ready_among(connection, database.tables, ids)
+
+
+def child_row(child_id: str, batch_id: str) -> NewJob:
+    """What stands for a child batch in its parent."""
+    return NewJob(child_id, batch_id, Kind.BATCH, "", "[]", "{}", "{}")
 
 
 def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
     """The calls among newly enrolled jobs, as their first publisher needs them."""
     for chunk in chunks:
         for job in chunk:
-            if job.kind == Kind.TASK:
-                yield ReadyJob(
-                    job.id,
-                    job.batch_id,
-                    None,
-                    job.kind,
-                    JobState.READY,
-                    job.task,
-                    job.args,
-                    job.kwargs,
-                    job.options,
-                    1,
-                )
+            if job.is_published:
+                call = (job.task, job.args, job.kwargs, job.options)
+                yield ReadyJob(job.id, job.batch_id, None, job.kind, JobState.READY, *call, 1, job.keeps)
 
 
 def open_block() -> Block | None:
@@ -261,6 +328,24 @@ def holder_of(runtime: Runtime, batch_id: str) -> Block | None:
     """The open block here with which the rows of a batch are written, or None."""
     block = holder(open_block(), batch_id)
     return block if block is not None and block.runtime is runtime else None
+
+
+@contextmanager
+def being_there(runtime: Runtime, batch_id: str) -> Iterator[None]:
+    """Where a batch is not found, as it is yet to be written with a block that is open here, say that instead.
+
+    Raises:
+        BlockMisuse: it is so.
+    """
+    try:
+        yield
+    except BatchNotFound:
+        if holder_of(runtime, batch_id) is None:
+            raise
+        raise BlockMisuse(
+            problem=f"Batch {batch_id} was started in a block that is open here, and is written when that ends: "
+            "use it after the block."
+        ) from None
 
 
 def holder(block: Block | None, batch_id: str) -> Block | None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from celery_flows.codec import decode, encode
-from celery_flows.errors import NotJson
+from celery_flows.errors import NotJson, NotStorable, ResultTooLarge
+from celery_flows.messaging.header import Delivery
 
 #: What a call brings for publishing at once, and nothing a later publisher needs.
 _PASSING: Final = ("producer", "publisher", "connection", "router", "result_cls", "add_to_parent")
@@ -51,6 +52,24 @@ def encode_options(task: str, options: Mapping[str, Any]) -> str:
         for name, value in kept.items():
             _check(task, f"Option {name!r}", value)
         raise
+
+
+def encode_result(delivery: Delivery, task: str, result: Any, limit: int) -> str | None:
+    """Store what a job returned, if somebody needs it.
+
+    Raises:
+        NotStorable: it can't be stored.
+        ResultTooLarge: it is longer than `limit` bytes.
+    """
+    if not delivery.keeps:
+        return None
+    try:
+        text = encode(result)
+    except (TypeError, ValueError) as error:
+        raise NotStorable(what=f"The result of {task}", problem=f"{error}.") from error
+    if len(text) > limit:
+        raise ResultTooLarge(task=task, size=len(text), limit=limit)
+    return text
 
 
 def expiry(options: Mapping[str, Any]) -> str | None:

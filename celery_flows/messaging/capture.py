@@ -14,6 +14,7 @@ from celery import Celery
 from celery_flows.messaging.attempt import claim_of, publish_next
 from celery_flows.messaging.block import open_block
 from celery_flows.messaging.runtime import Runtime, attach
+from celery_flows.messaging.wrapping import wrap_canvas
 
 
 def install(app: Celery) -> Runtime:
@@ -34,6 +35,7 @@ def install(app: Celery) -> Runtime:
         return publish_now(name, args, kwargs, **options)
 
     app.send_task = send_task
+    wrap_canvas()
     return runtime
 
 

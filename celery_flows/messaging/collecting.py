@@ -15,7 +15,7 @@ from celery_flows.states import BatchState
 from celery_flows.store import batches
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection
-from celery_flows.store.joined import Joinable, connection_of, strict_isolation
+from celery_flows.store.joined import Joinable, strict_isolation
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def collecting(
 
 def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable | None) -> Block:
     outer = holder(open_block(), batch_id)
-    connection = None if joined is None else connection_of(joined)
+    connection = None if joined is None else runtime.joined(joined)
     if outer is not None:
         connection = outer.connection_for(connection)
     starts = _starts(runtime, batch_id, connection)
@@ -60,7 +60,7 @@ def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable 
             "parent, whose rows are not written yet. Make that one streaming too, or open this one after it."
         )
     if outer is not None:
-        outer.flush()
+        outer.begin(batch_id)
     return StreamingBlock(runtime, batch_id, starts=starts)
 
 
@@ -74,6 +74,12 @@ def _starts(runtime: Runtime, batch_id: str, connection: Connection | None) -> b
     if batch.state is BatchState.CANCELLED:
         raise BatchCancelled(batch_id=batch_id)
     starts = not batch.has_begun
+    if starts and batch.is_flow:
+        # With a block it would begin before its turn.
+        raise BlockMisuse(
+            problem=f"Batch {batch_id} is a flow inside another, and its turn has not come: it is planned by "
+            "itself then. To have more jobs in it, let one of its own jobs add them."
+        )
     if connection is not None and not starts and (isolation := strict_isolation(connection)):
         raise JoinRefused(batch_id=batch_id, isolation=isolation)
     return starts

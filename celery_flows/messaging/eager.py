@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,9 +14,9 @@ from celery.app.utils import Settings
 from celery_flows.codec import decode
 from celery_flows.messaging.call import decode_options
 from celery_flows.messaging.context import innermost
-from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.header import HEADER, RETRIES, Delivery
 from celery_flows.messaging.result import deliver
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 
 #: The job that is being run here.
 _running: ContextVar[str | None] = ContextVar("celery_flows_eager_job", default=None)
@@ -67,10 +68,30 @@ def raising_at_the_end(app: Celery) -> Iterator[None]:
         raise errors[0]
 
 
+#: The jobs that are to be run here, after the one that runs.
+_due: ContextVar[deque[ReadyJob] | None] = ContextVar("celery_flows_eager_due", default=None)
+
+
+def in_turn(jobs: Iterable[ReadyJob]) -> Iterator[ReadyJob]:
+    """Give jobs one after another, and those that became ready by them: not inside of them, however many."""
+    due = _due.get()
+    if due is not None:
+        due.extend(jobs)
+        return
+    due = deque(jobs)
+    token = _due.set(due)
+    try:
+        while due:
+            yield due.popleft()
+    finally:
+        _due.reset(token)
+
+
 def run(app: Celery, job: ReadyJob) -> None:
     """Run a job here and now."""
     options = decode_options(job.options)
-    headers = (options.pop("headers", None) or {}) | {HEADER: Delivery.of(job).write()}
+    delivery = Delivery.of(job, options.pop(RETRIES, 0))
+    headers = (options.pop("headers", None) or {}) | {HEADER: delivery.write()}
     options.pop("task_type", None)
     task = app.tasks[job.task]
     token = _running.set(job.id)

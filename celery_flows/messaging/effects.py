@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from celery import _state
 
+from celery_flows.messaging import data
 from celery_flows.messaging.claims import Claim
 from celery_flows.messaging.patience import persistently
 from celery_flows.store.database import Connection, is_database_error
@@ -33,13 +34,20 @@ def transaction(request: Any, claim: Claim) -> Iterator[Connection]:
         raise
 
 
-def is_open(request: Any) -> bool:
-    """Whether the job has a transaction open."""
-    return getattr(request, _ATTRIBUTE, None) is not None
+def is_needed(request: Any) -> bool:
+    """Whether the job has a transaction open, or has changed its data."""
+    return getattr(request, _ATTRIBUTE, None) is not None or data.is_changed(request)
+
+
+def open_for(request: Any, claim: Claim) -> None:
+    """Open the job's transaction, if it has none."""
+    with transaction(request, claim):
+        pass
 
 
 def roll_back(request: Any) -> None:
-    """Undo what the job wrote in its transaction, if it opened one."""
+    """Undo what the job wrote in its transaction, if it opened one, and to its data."""
+    data.forget(request)
     connection = _take(request)
     if connection is not None:
         # A connection that is lost has rolled back by itself.
@@ -58,17 +66,18 @@ def roll_back_current() -> None:
         roll_back(task.request)
 
 
-def commit(request: Any, claim: Claim) -> bool:
-    """Commit what the job wrote, together with its outcome; say whether that was done.
+def commit(request: Any, claim: Claim, result: str | None) -> bool:
+    """Commit what the job wrote, and its data, together with its outcome; say whether that was done.
 
     It is not where another has taken the job meanwhile, or where the database failed: then nothing is written.
     """
     connection = _take(request)
-    delivery = claim.delivery
+    delivery, tables = claim.delivery, claim.runtime.database.tables
     fenced = (delivery.job_id, delivery.number, str(delivery.token))
     try:
         with connection:
-            if complete_within(connection, claim.runtime.database.tables, *fenced):
+            if complete_within(connection, tables, *fenced, result):
+                data.write(request, connection, tables)
                 connection.commit()
                 return True
             connection.rollback()

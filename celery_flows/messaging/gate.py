@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 from celery import states
 from celery.exceptions import Ignore
 
 from celery_flows.codec import safe_text
+from celery_flows.errors import FlowsError
 from celery_flows.messaging import effects
 from celery_flows.messaging.attempt import publish_next
+from celery_flows.messaging.call import encode_result
 from celery_flows.messaging.claims import Claim, held_by, hold
+from celery_flows.messaging.given import ON_LOSS, task_on_loss
 from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.patience import LONGEST_PAUSE, persistently
 from celery_flows.messaging.runtime import Runtime, attached_to
@@ -26,12 +29,16 @@ from celery_flows.transitions.settle import follow, settle
 
 logger = logging.getLogger(__name__)
 
+#: Longest pause before a job is tried again because its plan says so, in seconds; they double from one.
+LONGEST_RETRY_PAUSE: Final = 600
+
 
 def enter(task: Any, delivery: Delivery) -> None:
     """Claim the job for this delivery, or let the message go.
 
     Raises:
         Ignore: the message is a duplicate or out of date; Celery acknowledges and forgets it.
+        InvalidSetting: the task's own on_loss is none, and who called it did not know.
     """
     runtime = attached_to(task.app)
     if runtime is None or delivery.is_part:
@@ -47,16 +54,13 @@ def enter(task: Any, delivery: Delivery) -> None:
         )
         raise Ignore(f"job {delivery.job_id}: delivery {delivery.number} may not claim it")
     hold(task.request, Claim(runtime, delivery, attempt))
+    # Now that the job is claimed, it fails by this.
+    task_on_loss(task)
 
 
 def _claim_with_lease(runtime: Runtime, task: Any, delivery: Delivery) -> int | None:
     """Claim, and where only this worker's lease stands against it, wait until it is renewed."""
-    holder = Holder(
-        delivery.worker_id,
-        runtime.settings.lease_timeout,
-        bool(task.acks_late),
-        getattr(task, "on_loss", None),
-    )
+    holder = holder_of(runtime, task, delivery)
     asked = (delivery.job_id, delivery.number)
     pause = 0.1
     while True:
@@ -70,11 +74,18 @@ def _claim_with_lease(runtime: Runtime, task: Any, delivery: Delivery) -> int | 
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
+def holder_of(runtime: Runtime, task: Any, delivery: Delivery) -> Holder:
+    """Who runs a task that was delivered so."""
+    on_loss = getattr(task, "on_loss", None)
+    known = on_loss if on_loss in ON_LOSS else None
+    return Holder(delivery.worker_id, runtime.settings.lease_timeout, bool(task.acks_late), known)
+
+
 def leave(task: Any, state: str | None, result: Any) -> None:
     """Settle what this process has claimed, by how the task ended."""
     held = held_by(task.request)
-    if held is not None and state == states.SUCCESS and effects.is_open(task.request):
-        _settle_with_effects(held, task)
+    if held is not None and state == states.SUCCESS:
+        _succeed(held, task, result)
     elif held is not None:
         effects.roll_back(task.request)
         persistently(held.runtime, lambda: _settle(held, task, state, result))
@@ -90,21 +101,50 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         _put_back(held, task, result)
     elif state is None:
         _leave_unfinished(held, sys.exc_info()[1])
-    elif state in (states.SUCCESS, states.IGNORED):
+    elif state == states.FAILURE and task.request.retries < held.delivery.retries and not task.request.is_eager:
+        _try_again(held, task)
+    elif state == states.IGNORED:
         end(held.runtime, held.delivery, JobState.COMPLETE)
     else:
         end(held.runtime, held.delivery, JobState.FAILED, result)
 
 
-def _settle_with_effects(held: Claim, task: Any) -> None:
+def _succeed(held: Claim, task: Any, result: Any) -> None:
     runtime, delivery = held.runtime, held.delivery
-    if effects.commit(task.request, held):
-        ready = persistently(runtime, lambda: follow(runtime.database, delivery.batch_id, delivery.announces_id))
+    try:
+        kept = encode_result(delivery, task.name, result, runtime.settings.result_max_bytes)
+        is_needed = effects.is_needed(task.request)
+    except FlowsError as error:
+        effects.roll_back(task.request)
+        # The body's "as" name is gone by the time that the database may be back.
+        problem: FlowsError = error
+        persistently(runtime, lambda: end(runtime, delivery, JobState.FAILED, problem))
+        return
+    if is_needed:
+        effects.open_for(task.request, held)
+        _settle_with_effects(held, task, kept)
+    else:
+        persistently(runtime, lambda: end(runtime, delivery, JobState.COMPLETE, result=kept))
+
+
+def _settle_with_effects(held: Claim, task: Any, result: str | None) -> None:
+    runtime, delivery = held.runtime, held.delivery
+    if effects.commit(task.request, held, result):
+        ends = (delivery.job_id, delivery.batch_id, delivery.announces_id)
+        ready = persistently(runtime, lambda: follow(runtime.database, *ends))
         runtime.publisher.publish(ready)
     else:
         # Nothing was written, so the job bears to run again; one that another has taken is left alone.
         reason = "its transaction was not committed"
         persistently(runtime, lambda: give_up(runtime, delivery, reason, bears_again=True))
+
+
+def _try_again(held: Claim, task: Any) -> None:
+    """A job raised whose plan says that it is tried again, though its task does not."""
+    same = task.signature_from_request(retries=task.request.retries + 1)
+    pause = min(2**task.request.retries, LONGEST_RETRY_PAUSE)
+    options = {**same.options, "countdown": pause, "headers": task.request.headers}
+    publish_next(held, same.task, same.args, same.kwargs, options)
 
 
 def _leave_unfinished(held: Claim, error: BaseException | None) -> None:
@@ -158,7 +198,13 @@ def _fail_replaced(task: Any, error: Any) -> None:
         persistently(runtime, lambda: end(runtime, delivery, JobState.FAILED, error))
 
 
-def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseException | str | None = None) -> None:
+def end(
+    runtime: Runtime,
+    delivery: Delivery,
+    state: JobState,
+    error: BaseException | str | None = None,
+    result: str | None = None,
+) -> None:
     """Write a job's outcome and publish the callbacks that it armed."""
     ending = Ending(
         delivery.job_id,
@@ -167,6 +213,7 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
         _message(error),
         delivery.number,
         delivery.token,
+        result,
     )
     ready = settle(runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id)
     runtime.publisher.publish(ready)
@@ -174,8 +221,10 @@ def end(runtime: Runtime, delivery: Delivery, state: JobState, error: BaseExcept
 
 def give_up(runtime: Runtime, delivery: Delivery, reason: str, bears_again: bool | None = None) -> None:
     """Lose a job whose process died, and publish what became ready by it: perhaps the job itself."""
-    claimed = (delivery.job_id, str(delivery.token))
-    _, ready = lose(runtime.database, *claimed, runtime.loss_policy, reason, bears_again=bears_again)
+    claimed, number = (delivery.job_id, str(delivery.token)), delivery.number
+    _, ready = lose(
+        runtime.database, *claimed, runtime.loss_policy, reason, bears_again=bears_again, delivery=number
+    )
     runtime.publisher.publish(ready)
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from celery_flows.ids import new_id
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 
 HEADER: Final = "flows"
+
+#: The option of a call that says how often it is tried again.
+RETRIES: Final = "flows_retries"
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,16 @@ class Delivery:
     worker_id: str | None = None
     #: Whether the message is not the job's own, but one of the tasks that replaced it.
     is_part: bool = False
+    #: Whether somebody needs what the job returns.
+    keeps: bool = False
+    #: How often the job is tried again when it raises, whatever its task says.
+    retries: int = 0
 
     @classmethod
-    def of(cls, job: ReadyJob) -> Delivery:
+    def of(cls, job: ReadyJob, retries: int = 0) -> Delivery:
         """The delivery that publishing a job makes."""
-        return cls(job.id, job.batch_id, job.announces_id, job.delivery)
+        keeps = bool(job.keeps)
+        return cls(job.id, job.batch_id, job.announces_id, job.delivery, keeps=keeps, retries=retries)
 
     @classmethod
     def read(cls, headers: Any) -> Delivery | None:
@@ -48,6 +56,8 @@ class Delivery:
             found.get("token"),
             found.get("worker"),
             found.get("part", False),
+            found.get("keeps", False),
+            found.get("retries", 0),
         )
 
     def write(self) -> dict[str, Any]:
@@ -60,6 +70,8 @@ class Delivery:
             "token": self.token,
             "worker": self.worker_id,
             "part": self.is_part or None,
+            "keeps": self.keeps or None,
+            "retries": self.retries or None,
         }
         return {key: value for key, value in every.items() if value is not None}
 

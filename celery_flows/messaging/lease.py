@@ -13,7 +13,7 @@ from celery_flows.ids import new_id
 from celery_flows.messaging import native
 from celery_flows.settings import Settings
 from celery_flows.store.database import Database
-from celery_flows.transitions.lease import mark_reserved, renew
+from celery_flows.transitions.lease import mark_gone, mark_reserved, renew
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ class Lease:
             reserved: tells the jobs whose messages wait in this process, by id, with their delivery numbers.
         """
         self._reserved = reserved
+        #: The jobs that may stand in the database as waiting here, and whether that is certain.
         self._marked: dict[str, int] = {}
+        self._is_marked = True
         self.id = new_id()
         self._settings = settings
         self._database = database
@@ -96,10 +98,17 @@ class Lease:
 
     def _mark_reserved(self) -> None:
         reserved = self._reserved()
-        fresh = {job: number for job, number in reserved.items() if self._marked.get(job) != number}
+        known = self._marked if self._is_marked else {}
+        fresh = {job: number for job, number in reserved.items() if known.get(job) != number}
+        # A worker that lost its broker forgets what it had not begun, and lives on.
+        gone = {job: number for job, number in self._marked.items() if job not in reserved}
+        # Before the answer: what was written before the database went away is to be taken back as well.
+        self._marked, self._is_marked = {**self._marked, **fresh}, False
         if fresh:
             mark_reserved(self._database, self.id, fresh)
-        self._marked = reserved
+        if gone:
+            mark_gone(self._database, self.id, gone)
+        self._marked, self._is_marked = reserved, True
 
     def _say_late(self, error: Exception) -> None:
         silence = time.monotonic() - self._renewed_at

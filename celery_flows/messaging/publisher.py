@@ -14,15 +14,18 @@ from celery import Celery
 from kombu import exceptions
 from kombu.exceptions import OperationalError
 
-from celery_flows.codec import decode, safe_text
+from celery_flows.codec import LONGEST_KEY, decode, safe_text
 from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
-from celery_flows.messaging.header import HEADER, Delivery
+from celery_flows.messaging.header import HEADER, RETRIES, Delivery
+from celery_flows.messaging.template import Patterns
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.forking import at_work
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.transitions.publish import Published, keep_for_publishing, mark_published
 from celery_flows.transitions.settle import settle
 
@@ -71,16 +74,16 @@ class Publisher:
     def _publish_chunk(self, chunk: Sequence[ReadyJob], armed: list[ReadyJob]) -> int:
         """Publish one chunk; callbacks that became ready through it are added to `armed`."""
         if eager.is_eager(self._app.conf):
-            for job in chunk:
+            for job in eager.in_turn(chunk):
                 armed += self._send_or_fail(partial(eager.run, self._app), job)
             return len(chunk)
         sent: list[Published] = []
         try:
-            with self._app.producer_pool.acquire(block=True) as pooled, _pipelined(pooled):
-                producer = NotingProducer(pooled)
+            with at_work(chunk), self._app.producer_pool.acquire(block=True) as pooled, _pipelined(pooled):
+                producer, patterns = NotingProducer(pooled), Patterns(self._app)
                 for job in chunk:
                     producer.queue = None
-                    armed += self._send_or_fail(self._send, job, producer)
+                    armed += self._send_or_fail(patterns.publish, job, producer, self._send)
                     sent.append(Published(job.id, job.delivery, producer.queue, _delay(job.options)))
         except _BROKER_ERRORS as error:
             # With a pipeline it is unknown what arrived: a second message under the same number is dropped.
@@ -108,7 +111,8 @@ class Publisher:
 
     def _send(self, job: ReadyJob, producer: Any) -> None:
         options = decode_options(job.options)
-        options["headers"] = (options.get("headers") or {}) | {HEADER: Delivery.of(job).write()}
+        delivery = Delivery.of(job, options.pop(RETRIES, 0))
+        options["headers"] = (options.get("headers") or {}) | {HEADER: delivery.write()}
         if options.pop("task_type", None):
             options["task_type"] = self._app.tasks.get(job.task)
         self._send_task(
@@ -133,15 +137,31 @@ class NotingProducer:
         self._producer = producer
         self._declared: list[Any] = []
         self.queue: str | None = None
+        #: Body and options of the last message.
+        self.noted: tuple[Any, dict[str, Any]] | None = None
 
     def publish(self, body: Any, *, declare: Any = None, **options: Any) -> Any:
         """Publish, as kombu's producer does."""
         # Celery names a queue in this way; any other exchange may lead to several, or to none.
-        self.queue = options.get("routing_key") if options.get("exchange") == "" else None
+        name = options.get("routing_key") if options.get("exchange") == "" else None
+        # A route of the app's may name one that does not fit its column: whoever calls can't know.
+        self.queue = name if name is None or len(name) <= LONGEST_KEY else None
+        self.noted = (body, {**options, "declare": declare})
         missing = [entity for entity in declare or () if not any(entity is one for one in self._declared)]
-        published = self._producer.publish(body, declare=missing, **options)
+        try:
+            published = self._producer.publish(body, declare=missing, **options)
+        except Exception as error:
+            if self._is_closed:
+                raise OperationalError(f"the connection was closed: {error}") from error
+            raise
         self._declared += missing
         return published
+
+    @property
+    def _is_closed(self) -> bool:
+        # Where kombu connects anew while it declares, it goes on with the channel that it has closed, and meets
+        # whatever is missing there.
+        return getattr(getattr(self._producer, "_channel", None), "connection", self) is None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)

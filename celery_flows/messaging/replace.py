@@ -52,7 +52,7 @@ def _prepare(claim: Claim, signature: Signature) -> Delivery | None:
     hand_over(claim.runtime.database, delivery.job_id, delivery.number, str(delivery.token))
     for task in tasks:
         is_last = task.options.get("task_id") == delivery.job_id
-        _mark(task, replace(following, is_part=not is_last))
+        _mark(task, replace(following, is_part=not is_last, keeps=is_last and following.keeps))
     return following
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +20,12 @@ from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
 from celery_flows.queries.jobs import Redact
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
+from celery_flows.states import BatchState
 from celery_flows.store import schema
-from celery_flows.store.database import Database
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.joined import Joinable, connection_of
 from celery_flows.transitions.lose import LossPolicy
-from celery_flows.transitions.prune import prune
+from celery_flows.transitions.prune import FATES, prune
 
 _ATTRIBUTE = "_flows_runtime"
 _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
@@ -67,15 +69,26 @@ class Runtime:
         """What the settings say of lost jobs."""
         return LossPolicy(self.settings.on_loss, self.settings.max_losses)
 
-    def prune(self, age: float) -> int:
-        """Forget batches that were finished `age` seconds ago."""
-        return prune(self.database, age)
+    def joined(self, given: Joinable) -> Connection:
+        """The connection of a transaction that is joined, in a database that has our tables.
+
+        Raises:
+            BlockMisuse: it is none, or commits each statement on its own.
+            SchemaMissing: the database has no tables.
+            SchemaOutdated: they are older than this code.
+        """
+        connection = connection_of(given)
+        self.database.check_once()
+        return connection
+
+    def prune(self, age: float, states: Sequence[BatchState] = FATES) -> int:
+        """Forget batches that were finished so `age` seconds ago."""
+        return prune(self.database, age, states)
 
     @cached_property
     def redact(self) -> Redact | None:
-        """What hides arguments where jobs are shown, or None."""
-        found: Redact | None = _resolve(self.settings.redact)
-        return found
+        """What hides arguments and errors where jobs are shown, or None."""
+        return Redact.of(_resolve(self.settings.redact))
 
     @property
     def _codec(self) -> Codec | None:
@@ -171,6 +184,18 @@ def find_runtime(app: Any = None) -> Runtime:
     raise NoFlows
 
 
+def runtime_for(parent: Any, app: Any) -> Runtime:
+    """The runtime of a new batch: of the app that is given, or its parent's, or the one found here.
+
+    Raises:
+        TypeError: the parent is no batch.
+    """
+    found = getattr(parent, "_runtime", None)
+    if parent is not None and not isinstance(found, Runtime):
+        raise TypeError(f"parent= takes a Batch, not {parent!r}: of an id, Batch.get(id) makes one")
+    return find_runtime(app) if app is not None or found is None else found
+
+
 def _living() -> list[Runtime]:
     with _lock:
         every = list(_every)
@@ -190,3 +215,12 @@ def describe(value: object) -> str:
 def _unwrap(app: Any) -> Any:
     get = getattr(type(app), "_get_current_object", None)
     return app._get_current_object() if get is not None else app
+
+
+def in_transaction(
+    runtime: Runtime, joined: Connection | None, work: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    """Do something in the transaction that is given, or in one of its own."""
+    if joined is not None:
+        return work(joined, runtime.database.tables, *args, **kwargs)
+    return runtime.database.transact(work, runtime.database.tables, *args, **kwargs)

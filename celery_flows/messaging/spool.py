@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Generic, TypeVar
 
-from celery_flows.store.bulk import NewJob
+T = TypeVar("T", bound=tuple[Any, ...])
 
 
-class Spool:
-    """Captured calls in order, read in chunks as often as needed."""
+class Spool(Generic[T]):
+    """Named tuples of one sort in order, such as captured calls, read in chunks as often as needed."""
 
-    def __init__(self, chunk_size: int) -> None:
+    def __init__(self, chunk_size: int, make: Callable[..., T]) -> None:
+        """Begin with none.
+
+        Args:
+            make: makes one of its values, which JSON can hold.
+        """
         self._chunk_size = chunk_size
-        self._tail: list[NewJob] = []
+        self._make = make
+        self._tail: list[T] = []
         self._file: IO[bytes] | None = None
         self._length = 0
 
-    def append(self, job: NewJob) -> None:
-        """Keep one call."""
-        self._tail.append(job)
+    def append(self, one: T) -> None:
+        """Keep one."""
+        self._tail.append(one)
         self._length += 1
         if len(self._tail) >= self._chunk_size:
             self._write_tail()
 
-    def extend(self, other: Spool) -> None:
-        """Keep the calls of another spool as well."""
+    def extend(self, other: Spool[T]) -> None:
+        """Keep those of another spool as well."""
         for chunk in other:
-            for job in chunk:
-                self.append(job)
+            for one in chunk:
+                self.append(one)
 
     def _write_tail(self) -> None:
         if self._file is None:
@@ -40,11 +46,11 @@ class Spool:
         self._file.write(json.dumps(self._tail).encode() + b"\n")
         self._tail = []
 
-    def __iter__(self) -> Iterator[list[NewJob]]:
+    def __iter__(self) -> Iterator[list[T]]:
         if self._file is not None:
             self._file.seek(0)
             for line in self._file:
-                yield [NewJob(*values) for values in json.loads(line)]
+                yield [self._make(*values) for values in json.loads(line)]
         if self._tail:
             yield list(self._tail)
 
@@ -52,7 +58,7 @@ class Spool:
         return self._length
 
     def clear(self) -> None:
-        """Forget all calls and remove the file."""
+        """Forget all and remove the file."""
         if self._file is not None:
             self._file.close()
         self._file, self._tail, self._length = None, [], 0

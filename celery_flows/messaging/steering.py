@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from celery_flows.messaging.publisher import chunked
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.store import reopening
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.transitions.cancel import cancel
 from celery_flows.transitions.finalize import advance
+from celery_flows.transitions.release import release_all
 from celery_flows.transitions.reopen import Mode, reopen
 
 
@@ -26,6 +27,7 @@ def retry_batch(runtime: Runtime, batch_id: str, mode: Mode) -> None:
     """Open a new round of a batch and publish its jobs."""
     for reopened in reopen(runtime.database, batch_id, mode):
         runtime.publisher.publish(_ready(runtime, reopened))
+        runtime.publisher.publish(release_all(runtime.database, reopened))
         # Nothing may have been left to run again.
         runtime.publisher.publish(advance(runtime.database, reopened))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from celery_flows.errors import BlockMisuse
-from celery_flows.messaging.block import Block
+from celery_flows.messaging.block import Block, child_row
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.runtime import Runtime
+from celery_flows.plan import Plan
 from celery_flows.store.database import Connection
 from celery_flows.transitions.enroll import NewJob
 from celery_flows.transitions.stream import abandon_stream, check_stream, close_stream, open_stream
@@ -16,9 +17,12 @@ class StreamingBlock(Block):
 
     def __init__(self, runtime: Runtime, batch_id: str, *, starts: bool) -> None:
         super().__init__(runtime, batch_id, None, starts=False)
+        self._is_planning = False
         self._lease = Lease(runtime.settings, runtime.new_database(check=False))
         self._lease.start()
         self._block_id = self._lease.id
+        # The rows of children made here whose own blocks have not begun.
+        self._unbegun: dict[str, NewJob] = {}
         database = runtime.database
         try:
             database.transact(open_stream, database.tables, self._block_id, batch_id, starts=starts)
@@ -28,11 +32,34 @@ class StreamingBlock(Block):
 
     def _add(self, job: NewJob) -> None:
         super()._add(job)
+        if not self._is_planning:
+            self._flush_if_full()
+
+    def _add_plan(self, plan: Plan) -> None:
+        # In one transaction: a job might end before those are there that wait for it.
+        self._is_planning = True
+        try:
+            super()._add_plan(plan)
+        finally:
+            self._is_planning = False
+        self._flush_if_full()
+
+    def _flush_if_full(self) -> None:
         if self.is_open and len(self._spool) >= self.runtime.settings.chunk_size:
             self.flush()
 
-    def flush(self) -> None:
-        """Enroll and publish what has been collected."""
+    def adopt(self, child_id: str) -> None:
+        """Keep a child's row until its own block begins.
+
+        Written before, it would hold up the batch for ever if this producer died before the child's jobs.
+        """
+        self._children.add(child_id)
+        self._unbegun[child_id] = child_row(child_id, self.batch_id)
+
+    def flush(self, *children: str) -> None:
+        """Enroll and publish what has been collected, with the rows of these children."""
+        for child_id in children:
+            super()._add(self._unbegun.pop(child_id))
         self.commit()
         self._count = 0
 
@@ -40,10 +67,28 @@ class StreamingBlock(Block):
         super()._write(connection)
         check_stream(connection, self.runtime.database.tables, self._block_id, self.batch_id)
 
+    def begin(self, child_id: str) -> None:
+        """Write what has been collected, and the row of a child whose own block begins."""
+        self.flush(*self._unbegun.keys() & {child_id})
+
     def absorb(self, inner: Block) -> None:
-        """Write the child's row first, then let the child's block end on its own."""
+        """Write a child's jobs together with its row; where they wait for a commit, the row first."""
+        if inner.batch_id not in self._unbegun or inner._defer is not None:
+            self.begin(inner.batch_id)
+            inner.end()
+            return
         self.flush()
-        inner.end()
+        super().absorb(inner)
+        row = self._unbegun[inner.batch_id]
+        try:
+            self.flush(inner.batch_id)
+        except BaseException:
+            # The program may go on without them.
+            self._spool.clear()
+            self._count, self._unbegun[row.id] = 0, row
+            raise
+        finally:
+            self._absorbed.clear()
 
     def close(self) -> None:
         """End: publish the rest and take the block's row away."""
@@ -54,7 +99,7 @@ class StreamingBlock(Block):
                     problem="A streaming block publishes as it goes, so it can't end before the transaction "
                     "that delay_on_commit waits for. Open the transaction inside the block."
                 )
-            self.flush()
+            self.flush(*self._unbegun)
         except BaseException as error:
             self.abort(error)
             raise

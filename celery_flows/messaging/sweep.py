@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from celery_flows.messaging.queues import is_empty
 from celery_flows.messaging.repairs import repaired
 from celery_flows.messaging.runtime import Runtime
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.transitions.lease import expire
+from celery_flows.transitions.prune import prune
 from celery_flows.transitions.recover import (
     cancel_expired,
     recover_batches,
+    release_left,
     take_overdue,
     take_turn,
     take_vanished,
 )
+
+#: Batches that a pass prunes at most.
+PRUNED_PER_PASS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Swept:
     expired: int
     #: Batches that were decided late, by id.
     batches: tuple[str, ...]
+    #: Jobs that had ended, and whose dependents were released late.
+    released: int = 0
 
 
 def sweep(runtime: Runtime, age: float | None = None) -> Swept:
@@ -44,10 +52,19 @@ def sweep(runtime: Runtime, age: float | None = None) -> Swept:
     age = runtime.settings.lease_timeout if age is None else age
     lost = _give_up_the_dead(runtime)
     expired = _cancel_expired(runtime)
+    released = _release(runtime, age)
     batches = _decide(runtime)
     published = _publish(runtime, "not published", _overdue(runtime, age))
     published += _publish(runtime, "gone from its queue", _vanished(runtime))
-    return Swept(lost, published, expired, tuple(batches))
+    _prune(runtime)
+    return Swept(lost, published, expired, tuple(batches), released)
+
+
+def _prune(runtime: Runtime) -> None:
+    age = runtime.settings.retention
+    if age is not None:
+        # A pass shall be short: it does not wait for years of history.
+        prune(runtime.database, age, at_most=PRUNED_PER_PASS)
 
 
 def _give_up_the_dead(runtime: Runtime) -> int:
@@ -65,6 +82,13 @@ def _give_up_the_dead(runtime: Runtime) -> int:
 def _cancel_expired(runtime: Runtime) -> int:
     found, ready = cancel_expired(runtime.database)
     repaired(runtime.app, "expired", "cancelled it", job_ids=found)
+    runtime.publisher.publish(ready)
+    return len(found)
+
+
+def _release(runtime: Runtime, age: float) -> int:
+    found, ready = release_left(runtime.database, age)
+    repaired(runtime.app, "ended, with others waiting for it", "released them", job_ids=found)
     runtime.publisher.publish(ready)
     return len(found)
 

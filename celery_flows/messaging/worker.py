@@ -51,12 +51,12 @@ class UpkeepStep(bootsteps.StartStopStep):
         runtime.lease.start()
         _after_stop(parent)
         self._thread = threading.Thread(
-            target=self._sweep, args=(runtime,), name="celery-flows-sweep", daemon=True
+            target=self._sweep, args=(runtime, parent), name="celery-flows-sweep", daemon=True
         )
         self._thread.start()
 
-    def _sweep(self, runtime: Any) -> None:
-        audit = Audit()
+    def _sweep(self, runtime: Any, parent: Any) -> None:
+        audit = Audit(lambda: parent.pool.num_processes)
         while not self._stopping.wait(runtime.settings.sweep_interval):
             try:
                 audit.look(runtime)

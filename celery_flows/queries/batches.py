@@ -31,6 +31,10 @@ class BatchRecord:
     started_at: datetime | None
     completed_at: datetime | None
     settled_at: datetime | None
+    #: Of a flow: its class, by module and name.
+    flow: str | None
+    #: What the user calls it, among unfinished ones.
+    batch_key: str | None
 
 
 def batch(database: Database, batch_id: str, connection: Connection | None = None) -> BatchRecord:

@@ -5,15 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, overload
 
 from celery_flows.codec import decode
+from celery_flows.errors import InvalidSetting
 from celery_flows.states import JobState
 from celery_flows.store import lists
 from celery_flows.store.database import Database
 
-#: Hides arguments where jobs are shown: takes a task's name, args and kwargs, and gives args and kwargs.
-Redact: TypeAlias = Callable[[str, list[Any], dict[str, Any]], tuple[list[Any], dict[str, Any]]]
+
+@dataclass(frozen=True)
+class Redact:
+    """What hides arguments and errors where jobs are shown."""
+
+    #: Takes a task's name, args and kwargs, and gives args and kwargs.
+    arguments: Callable[[str, list[Any], dict[str, Any]], tuple[list[Any], dict[str, Any]]] | None = None
+    #: Takes a task's name and an error's message, and gives a message.
+    error: Callable[[str, str], str] | None = None
+
+    @classmethod
+    def of(cls, given: Any) -> Redact | None:
+        """Take what a user gave: a function for arguments, or an object with methods for either.
+
+        Raises:
+            InvalidSetting: it is none of these.
+        """
+        if given is None:
+            return None
+        found = cls(getattr(given, "arguments", None), getattr(given, "error", None))
+        if found != cls():
+            return found
+        if not callable(given):
+            raise InvalidSetting(
+                name="flows_redact",
+                value=given,
+                allowed="a function (task, args, kwargs) -> (args, kwargs), or an object with the methods "
+                "arguments(task, args, kwargs) and error(task, message), or one of them",
+            )
+        return cls(given)
+
 
 _PAGE: Final = 500
 
@@ -24,7 +54,8 @@ class JobRecord:
 
     #: Celery's task id; for a child batch the child's id.
     id: str
-    #: "task", "batch" (a child) or "block" (a streaming block that was abandoned).
+    #: "task", "batch" (a child), "plan" (the planning of a flow, until it is done) or "block" (a streaming block
+    #: that was abandoned).
     kind: str
     #: Name of the task.
     task: str
@@ -38,6 +69,15 @@ class JobRecord:
     enrolled_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    #: What its flow calls it: a step's name, or the name= of a workflow's job.
+    name: str | None = None
+
+
+def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
+    """The jobs of a flow that have names, in the order in which they were planned."""
+    with database.reading() as connection:
+        rows = lists.named(connection, database.tables, batch_id)
+    return [(row.name, JobState(row.state)) for row in rows]
 
 
 class JobList(Sequence[JobRecord]):
@@ -114,8 +154,11 @@ class JobList(Sequence[JobRecord]):
 
 def _record(row: Any, redact: Redact | None) -> JobRecord:
     args, kwargs = decode(row.args) or [], decode(row.kwargs) or {}
-    if redact is not None:
-        args, kwargs = redact(row.task, args, kwargs)
+    message = row.error_message
+    if redact is not None and redact.arguments is not None:
+        args, kwargs = redact.arguments(row.task, args, kwargs)
+    if redact is not None and redact.error is not None and message is not None:
+        message = redact.error(row.task, message)
     return JobRecord(
         id=row.id,
         kind=row.kind,
@@ -124,9 +167,10 @@ def _record(row: Any, redact: Redact | None) -> JobRecord:
         kwargs=kwargs,
         state=JobState(row.state),
         error_class=row.error_class,
-        error_message=row.error_message,
+        error_message=message,
         attempts=row.attempt,
         enrolled_at=row.enrolled_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        name=row.name,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from celery_flows.errors import BatchNotFound
 from celery_flows.progress import Progress
 from celery_flows.states import JobState
@@ -15,8 +18,21 @@ def progress(database: Database, batch_id: str) -> Progress:
     Raises:
         BatchNotFound: there is no such batch.
     """
+    return _counted(database, batch_id, counts.by_state)
+
+
+def total_progress(database: Database, batch_id: str) -> Progress:
+    """Count the jobs of a batch and of all its children by state.
+
+    Raises:
+        BatchNotFound: there is no such batch.
+    """
+    return _counted(database, batch_id, counts.in_total)
+
+
+def _counted(database: Database, batch_id: str, count: Callable[..., Sequence[Any]]) -> Progress:
     with database.reading() as connection:
-        rows = counts.by_state(connection, database.tables, batch_id)
+        rows = count(connection, database.tables, batch_id)
     if not rows:
         raise BatchNotFound(batch_id=batch_id)
     by_state = {JobState(row.state): row.jobs for row in rows if row.state is not None}

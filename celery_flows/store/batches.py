@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, case, exists, insert, or_, select, update
+from sqlalchemy import Connection, Executable, case, exists, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
+from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.statements import one_of
 from celery_flows.store.tables import Tables
@@ -25,6 +27,7 @@ class BatchStanding(NamedTuple):
     #: Whether its first block has ended, or it was cancelled before that.
     has_begun: bool
     is_finished: bool
+    is_flow: bool
 
     @property
     def is_undecided(self) -> bool:
@@ -33,9 +36,34 @@ class BatchStanding(NamedTuple):
 
 
 def add(connection: Connection, tables: Tables, **values: Any) -> None:
-    """Write a new batch."""
+    """Write a new batch.
+
+    Raises:
+        BatchExists: an unfinished batch has its key; the transaction can go on.
+    """
     statement = insert(tables.batches).values(state=BatchState.PENDING, round=1, created_at=utcnow(), **values)
-    connection.execute(statement)
+    key = values.get("open_key")
+    if key is None:
+        connection.execute(statement)
+    else:
+        claim_key(connection, tables, key, statement)
+
+
+def claim_key(connection: Connection, tables: Tables, key: str, statement: Executable) -> None:
+    """Run a statement that takes a key for a batch.
+
+    Raises:
+        BatchExists: an unfinished batch has it; the transaction can go on.
+    """
+    batches = tables.batches
+    try:
+        with connection.begin_nested():
+            connection.execute(statement)
+    except IntegrityError as error:
+        holder = connection.scalar(select(batches.c.id).where(batches.c.open_key == key))
+        if holder is None:
+            raise
+        raise BatchExists(key=key, batch_id=holder) from error
 
 
 def standing(
@@ -56,13 +84,15 @@ def standing(
         batches.c.parent_id,
         batches.c.started_at.is_not(None),
         batches.c.settled_at.is_not(None),
+        batches.c.flow.is_not(None),
     ).where(batches.c.id == batch_id)
     if lock is not None:
         statement = statement.with_for_update(read=lock == "shared")
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], bool(row[5]), bool(row[6]))
+    is_so = [bool(one) for one in row[5:]]
+    return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], *is_so)
 
 
 def start(connection: Connection, tables: Tables, batch_id: str) -> bool:
@@ -80,11 +110,22 @@ def decide(connection: Connection, tables: Tables, batch_id: str, state: BatchSt
     connection.execute(statement.values(state=state, completed_at=utcnow()))
 
 
+def plan_of(connection: Connection, tables: Tables, batch_id: str) -> str | None:
+    """What was planned, or is to be, as it is stored."""
+    return connection.scalar(select(tables.batches.c.plan).where(tables.batches.c.id == batch_id))
+
+
+def keep_plan(connection: Connection, tables: Tables, batch_id: str, plan: str) -> None:
+    """Write down what was planned."""
+    batches = tables.batches
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(plan=plan))
+
+
 def finish(connection: Connection, tables: Tables, batch_id: str) -> None:
     """Write that no job of a batch is left to run. The caller holds its row."""
     batches = tables.batches
     statement = update(batches).where(batches.c.id == batch_id, batches.c.settled_at.is_(None))
-    connection.execute(statement.values(settled_at=utcnow()))
+    connection.execute(statement.values(settled_at=utcnow(), open_key=None))
 
 
 def has_failed_child(connection: Connection, tables: Tables, batch_id: str) -> bool:

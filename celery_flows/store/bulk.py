@@ -21,7 +21,8 @@ class NewJob(NamedTuple):
     """A call as it was captured, before it is a row."""
 
     id: str
-    batch_id: str
+    #: None: it is a callback.
+    batch_id: str | None
     kind: str
     task: str
     args: str
@@ -29,10 +30,35 @@ class NewJob(NamedTuple):
     options: str
     #: ISO 8601, with its offset.
     expires_at: str | None = None
+    #: What the plan calls it.
+    name: str | None = None
+    #: How results come before its arguments, "one" or "list".
+    takes: str | None = None
+    #: Whether somebody needs its result, and whether others wait for it: 1, or None.
+    keeps: int | None = None
+    blocks: int | None = None
+    #: For a callback: the batch that it announces, and when.
+    announces_id: str | None = None
+    event: str | None = None
+    #: Whether its turn is yet to come.
+    waits: bool = False
+    #: Whether what waits for the job that adds it waits for it too.
+    is_last: bool = True
 
+    @property
+    def is_published(self) -> bool:
+        """Whether its message goes out as soon as it is written."""
+        return not self.waits and self.kind in (Kind.TASK, Kind.PLAN)
+
+    def counts_in(self, batch_id: str) -> bool:
+        """Whether it is one of the jobs that a batch has for its user."""
+        return self.batch_id == batch_id and self.kind in (Kind.TASK, Kind.BATCH)
+
+
+_FIELDS: Final = NewJob._fields[: NewJob._fields.index("waits")]
 
 _COLUMNS: Final = (
-    *NewJob._fields,
+    *_FIELDS,
     *("state", "round", "delivery", "attempt", "losses", "wrong", "enrolled_at", "publishing_since"),
 )
 
@@ -42,7 +68,7 @@ _AFTER_SEALED: Final = NewJob._fields.index("options") + 1
 
 
 def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[NewJob]]) -> None:
-    """Write jobs: calls of tasks as ready, child batches as waiting. One statement a chunk, where it fits.
+    """Write jobs: calls whose turn it is as ready, all others as waiting. One statement a chunk, where it fits.
 
     Raises:
         DuplicateJob: an id is taken; the transaction must be rolled back.
@@ -66,11 +92,12 @@ def _taken(chunk: Sequence[NewJob], problem: str) -> str:
 
 
 def _row(job: NewJob, now: Any) -> tuple[Any, ...]:
-    is_task = job.kind == Kind.TASK
-    state = JobState.READY if is_task else JobState.WAITING
+    is_ready = job.is_published
+    state = JobState.READY if is_ready else JobState.WAITING
     expires_at = None if job.expires_at is None else datetime.fromisoformat(job.expires_at)
-    fixed = (str(state), 1, 1 if is_task else 0, 0, 0, 0, now, now if is_task else None)
-    return (*job._replace(expires_at=expires_at), *fixed)  # type: ignore[arg-type] # from here on a row's value
+    fixed = (str(state), 1, 1 if is_ready else 0, 0, 0, 0, now, now if is_ready else None)
+    values = job._replace(expires_at=expires_at)  # type: ignore[arg-type] # from here on a row's value
+    return (*values[: len(_FIELDS)], *fixed)
 
 
 def _insert(connection: Connection, tables: Tables, rows: list[tuple[Any, ...]]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, or_, select, update
 
 from celery_flows.states import CLAIMABLE, JobState, Kind
 from celery_flows.store.statements import one_of
@@ -10,12 +12,17 @@ from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
 
-def end_unstarted(connection: Connection, tables: Tables, batch_id: str) -> int:
-    """End the jobs of a batch that no worker has claimed; say how many."""
+def end_unstarted(connection: Connection, tables: Tables, batch_id: str, unbegun: Sequence[str]) -> int:
+    """End the jobs of a batch that no worker has claimed, and these flows in it; say how many.
+
+    What waits for them ends with them, so there is nothing to release.
+    """
     jobs = tables.jobs
+    calls = one_of(jobs.c.kind, (Kind.TASK, Kind.PLAN, Kind.JOIN))
     statement = (
         update(jobs)
-        .where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.TASK)
+        .where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None))
+        .where(or_(calls, jobs.c.id.in_(unbegun)))
         .where(one_of(jobs.c.state, (JobState.WAITING, *CLAIMABLE)))
     )
     ended = {"publishing_since": None, "expires_at": None, "worker_id": None, "ended_at": utcnow()}
@@ -26,7 +33,11 @@ def running(connection: Connection, tables: Tables, batch_id: str) -> list[str]:
     """The jobs of a batch that a worker has claimed."""
     jobs = tables.jobs
     statement = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None))
-    return list(connection.scalars(statement.where(jobs.c.state == JobState.RUNNING, jobs.c.kind == Kind.TASK)))
+    return list(
+        connection.scalars(
+            statement.where(jobs.c.state == JobState.RUNNING, one_of(jobs.c.kind, (Kind.TASK, Kind.PLAN)))
+        )
+    )
 
 
 def unfinished_children(connection: Connection, tables: Tables, batch_id: str) -> list[str]:

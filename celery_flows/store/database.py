@@ -103,6 +103,10 @@ class Database:
                     self._check_first_use()
         return self._engine
 
+    def check_once(self) -> None:
+        """See that the tables are there, where that has not been seen: for statements on a user's connection."""
+        _ = self.engine
+
     def _check_first_use(self) -> None:
         assert self._on_first_use is not None
         try:
@@ -114,6 +118,8 @@ class Database:
     def _make_engine(self) -> Engine:
         # Ours to say, whatever the options are for the project's own engine: the protocol depends on them.
         options = self._options | {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}
+        # Errors end up in logs, and what statements are given is users' data.
+        options.setdefault("hide_parameters", True)
         execution_options = dict(options.get("execution_options") or {})
         execution_options.pop("isolation_level", None)
         options["execution_options"] = execution_options
@@ -228,7 +234,9 @@ class Database:
             cursor = connection.cursor()
             try:
                 cursor.execute(prepared.sql, prepared.defaults | values)
-                return cursor.rowcount, prepared.rows_of(cursor)
+                # In this order: SQLite knows how many rows it changed once it has returned them.
+                rows = prepared.rows_of(cursor)
+                return cursor.rowcount, rows
             finally:
                 cursor.close()
         except engine.dialect.loaded_dbapi.Error as error:
@@ -241,6 +249,7 @@ class Database:
                 values,
                 error,
                 engine.dialect.loaded_dbapi.Error,
+                hide_parameters=engine.hide_parameters,
                 connection_invalidated=is_lost,
                 dialect=engine.dialect,
             ) from error

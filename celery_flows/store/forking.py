@@ -1,8 +1,9 @@
-"""SQLite where processes fork.
+"""Threads at work where processes fork.
 
-SQLite remembers in a process's memory which locks that process holds. A child that is forked while another
-thread of its parent writes inherits the memory but not the thread: it would wait for ever for a lock that
-nobody gives back. So a fork waits until no other thread is at work with SQLite, for a moment.
+SQLite remembers in a process's memory which locks that process holds, and a client of a broker has locks of its
+own. A child that is forked while another thread of its parent is at work with one inherits the memory but not
+the thread: it would wait for ever for a lock that nobody gives back. So a fork waits until no other thread is,
+for a moment.
 """
 
 from __future__ import annotations

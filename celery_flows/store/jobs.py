@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
     Float,
     Select,
@@ -17,8 +17,10 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.sql import ClauseElement
@@ -28,21 +30,6 @@ from celery_flows.states import CLAIMABLE, WRONG, JobState, Kind
 from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY, seconds_ago, utcnow
-
-
-class ReadyJob(NamedTuple):
-    """What a publisher needs to know of a job."""
-
-    id: str
-    batch_id: str | None
-    announces_id: str | None
-    kind: str
-    state: str
-    task: str
-    args: str
-    kwargs: str
-    options: str
-    delivery: int
 
 
 def claim(tables: Tables, dialect: str) -> ClauseElement:
@@ -76,18 +63,47 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
         (jobs.c.started_at, utcnow()),
     ]
     statement = statement.ordered_values(*values)
-    return statement if dialect == "mysql" else statement.returning(jobs.c.attempt)
+    if dialect == "mysql":
+        return statement
+    # The claim of a job that runs must not wait for the disk: what a crash of the database forgets of it, the
+    # worker says again (decision "claim-durability"). For this transaction only, which this statement is.
+    unhurried = [func.set_config("synchronous_commit", "off", true())] if dialect == "postgresql" else []
+    return statement.returning(jobs.c.attempt, *unhurried)
+
+
+def is_held(tables: Tables) -> ColumnElement[bool]:
+    """Whether a job is running, claimed by `:at_token` for `:at_delivery`.
+
+    Or nobody has claimed that delivery, who asks this having done so: a crash of the database has forgotten it.
+    """
+    jobs = tables.jobs
+    claimed = (jobs.c.state == word(JobState.RUNNING)) & (jobs.c.token == bindparam("at_token"))
+    return (jobs.c.delivery == bindparam("at_delivery")) & or_(claimed, one_of(jobs.c.state, CLAIMABLE))
 
 
 def complete(tables: Tables, dialect: str) -> Update:
-    """End a running job as complete, if `:at_token` still holds it."""
+    """End a running job as complete, if `:at_token` still holds it; say whether others wait for it."""
     jobs = tables.jobs
-    return (
+    statement = (
         update(jobs)
-        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=word(JobState.COMPLETE), worker_id=None, expires_at=None, ended_at=utcnow())
+        .where(jobs.c.id == bindparam("at_id"), is_held(tables))
+        .values(
+            state=word(JobState.COMPLETE),
+            worker_id=None,
+            expires_at=None,
+            result=bindparam("to_result"),
+            releasing_since=is_releasing(tables),
+            ended_at=utcnow(),
+        )
     )
+    if dialect in ("mysql", "mariadb"):
+        return statement.values(blocks=func.last_insert_id(jobs.c.blocks))
+    return statement.returning(jobs.c.blocks)
+
+
+def is_releasing(tables: Tables) -> Any:
+    """Since when somebody means to see to what waits for a job that ends now; NULL where nothing waits."""
+    return case((tables.jobs.c.blocks == literal_column("1"), utcnow()))
 
 
 def probe(tables: Tables, dialect: str) -> Select[Any]:
@@ -108,13 +124,23 @@ def probe(tables: Tables, dialect: str) -> Select[Any]:
 
 
 def requeue(tables: Tables, dialect: str) -> ClauseElement:
-    """Give a running job back to the queue that will deliver it again, if `:at_token` still holds it."""
+    """Give a running job back to the queue that will deliver it again, if `:at_token` still holds it.
+
+    Where its publisher has not marked it, as the claim was faster or the publisher died, nobody knows that
+    queue, or would miss the message in it. It is ready again: the mark is still to come, or the sweep.
+    """
     jobs = tables.jobs
+    to_state: BindParameter[str] = bindparam("to_state", type_=jobs.c.state.type)
+    is_unmarked = jobs.c.queued_at.is_(None) & (to_state == word(JobState.QUEUED))
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
-        .values(state=bindparam("to_state"), token=None, worker_id=None)
+        .where(jobs.c.id == bindparam("at_id"), is_held(tables))
+        .values(
+            state=case((is_unmarked, word(JobState.READY)), else_=to_state),
+            publishing_since=case((is_unmarked, utcnow()), else_=null()),
+            token=None,
+            worker_id=None,
+        )
     )
 
 
@@ -123,8 +149,7 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
+        .where(jobs.c.id == bindparam("at_id"), is_held(tables))
         .values(
             state=bindparam("to_state"),
             delivery=jobs.c.delivery + literal_column("1"),
@@ -145,8 +170,7 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
     jobs = tables.jobs
     return (
         update(jobs)
-        .where(jobs.c.id == bindparam("at_id"), jobs.c.state == word(JobState.RUNNING))
-        .where(jobs.c.token == bindparam("at_token"), jobs.c.delivery == bindparam("at_delivery"))
+        .where(jobs.c.id == bindparam("at_id"), is_held(tables))
         .values(
             state=word(JobState.RETRYING),
             delivery=jobs.c.delivery + literal_column("1"),
@@ -174,6 +198,8 @@ class Ending(NamedTuple):
     delivery: int | None = None
     #: The claim that ends; None: there is none, the job is not running.
     token: str | None = None
+    #: What it returned, as JSON, where somebody needs it.
+    result: str | None = None
 
 
 def _end(tables: Tables, job: Ending) -> Update:
@@ -192,6 +218,7 @@ def _end(tables: Tables, job: Ending) -> Update:
         publishing_since=None,
         # Out of the index in which the sweep looks for expired jobs.
         expires_at=None,
+        releasing_since=is_releasing(tables),
         ended_at=utcnow(),
     )
 
@@ -213,7 +240,8 @@ def end_child(connection: Connection, tables: Tables, child_id: str, state: JobS
     """End the row that stands for a child batch in its parent."""
     jobs = tables.jobs
     statement = update(jobs).where(jobs.c.id == child_id, jobs.c.outcome.is_(None))
-    return connection.execute(statement.values(state=state, ended_at=utcnow())).rowcount == 1
+    values = {"state": state, "ended_at": utcnow(), "releasing_since": is_releasing(tables)}
+    return connection.execute(statement.values(values)).rowcount == 1
 
 
 def start_child(connection: Connection, tables: Tables, child_id: str) -> None:
@@ -233,6 +261,19 @@ def mark_wrong(connection: Connection, tables: Tables, job_id: str) -> bool:
 def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     """Read one job, or None."""
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
+
+
+def blocks(connection: Connection, tables: Tables, job_id: str) -> bool:
+    """Whether others wait for a job."""
+    jobs = tables.jobs
+    return bool(connection.scalar(select(jobs.c.blocks).where(jobs.c.id == job_id)))
+
+
+def hold_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
+    """Lock a job that runs under a claim; say whether it does."""
+    jobs = tables.jobs
+    mine = (jobs.c.id == job_id) & (jobs.c.token == token) & (jobs.c.state == JobState.RUNNING)
+    return connection.execute(select(jobs.c.id).where(mine).with_for_update()).first() is not None
 
 
 def hold_running(connection: Connection, tables: Tables, job_id: str) -> bool:
@@ -263,12 +304,15 @@ def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> boo
     return connection.execute(block.limit(1)).first() is not None
 
 
-def has_abandoned_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether a streaming block of the batch was abandoned in this round."""
+def is_incomplete(connection: Connection, tables: Tables, batch_id: str) -> bool:
+    """Whether a streaming block of the batch was abandoned in this round, or its planning came to nothing.
+
+    Then there are jobs that nobody knows, and no tolerance can count them.
+    """
     jobs = tables.jobs
-    failed = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, [JobState.FAILED]))
-    abandoned = failed.where(jobs.c.kind == Kind.BLOCK, jobs.c.wrong == 1)
-    return connection.execute(abandoned.limit(1)).first() is not None
+    ended = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, WRONG))
+    without = ended.where(one_of(jobs.c.kind, (Kind.BLOCK, Kind.PLAN)), jobs.c.wrong == 1)
+    return connection.execute(without.limit(1)).first() is not None
 
 
 def has_wrong(connection: Connection, tables: Tables, batch_id: str) -> bool:
@@ -277,38 +321,6 @@ def has_wrong(connection: Connection, tables: Tables, batch_id: str) -> bool:
     ends = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
     wrong = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, ends), jobs.c.wrong == 1)
     return connection.execute(wrong.limit(1)).first() is not None
-
-
-def callbacks_pending(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether a callback of the batch has not ended."""
-    jobs = tables.jobs
-    return bool(
-        connection.scalar(select(exists().where(jobs.c.announces_id == batch_id, jobs.c.outcome.is_(None))))
-    )
-
-
-def arm(connection: Connection, tables: Tables, batch_id: str, events: Sequence[str]) -> list[ReadyJob]:
-    """Make the callbacks of events ready, and read them for publishing."""
-    jobs = tables.jobs
-    due = (jobs.c.announces_id == batch_id) & (jobs.c.state == JobState.WAITING) & jobs.c.event.in_(events)
-    ready = [job._replace(state=JobState.READY) for job in _ready(connection, tables, due)]
-    if ready:
-        statement = update(jobs).where(jobs.c.id.in_([job.id for job in ready]))
-        connection.execute(statement.values(state=JobState.READY, publishing_since=utcnow()))
-    return ready
-
-
-def join_round(connection: Connection, tables: Tables, callback_id: str, round_: int) -> None:
-    """Let a new callback belong to a later round than the first."""
-    jobs = tables.jobs
-    connection.execute(update(jobs).where(jobs.c.id == callback_id).values(round=round_))
-
-
-def skip_callbacks(connection: Connection, tables: Tables, batch_id: str) -> None:
-    """End the callbacks whose event will not come."""
-    jobs = tables.jobs
-    waiting = update(jobs).where(jobs.c.announces_id == batch_id, jobs.c.state == JobState.WAITING)
-    connection.execute(waiting.values(state=JobState.SKIPPED, ended_at=utcnow()))
 
 
 def add_one(connection: Connection, tables: Tables, **values: Any) -> None:
@@ -321,78 +333,3 @@ def remove(connection: Connection, tables: Tables, job_id: str) -> bool:
     """Take back a row that stood for nothing a user enrolled."""
     jobs = tables.jobs
     return connection.execute(jobs.delete().where(jobs.c.id == job_id, jobs.c.outcome.is_(None))).rowcount == 1
-
-
-class Published(NamedTuple):
-    """Which publish of a job the broker has, and where."""
-
-    job_id: str
-    delivery: int
-    #: The queue, where it is known.
-    queue: str | None = None
-    #: Seconds from now until the message may run.
-    delay: float = 0.0
-
-    @classmethod
-    def of(cls, job: ReadyJob) -> Published:
-        """A job that was published, nobody knows to which queue."""
-        return cls(job.id, job.delivery)
-
-
-def mark_queued(connection: Connection, tables: Tables, published: Iterable[Published]) -> None:
-    """Note that messages are with the broker, for those jobs that have not gone further meanwhile."""
-    jobs = tables.jobs
-    alike: dict[tuple[int, str | None, float], list[str]] = {}
-    for one in published:
-        alike.setdefault((one.delivery, one.queue, one.delay), []).append(one.job_id)
-    state = case((jobs.c.state == word(JobState.READY), word(JobState.QUEUED)), else_=jobs.c.state)
-    for (delivery, queue, delay), ids in alike.items():
-        statement = (
-            update(jobs)
-            .where(jobs.c.id.in_(ids), jobs.c.delivery == delivery)
-            .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
-        )
-        since = utcnow() if delay <= 0 else seconds_ago(-delay)
-        connection.execute(statement.values(state=state, publishing_since=None, queue=queue, queued_at=since))
-
-
-def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
-    """Go on owning jobs that are still to be published, so that the sweep leaves them alone."""
-    jobs = tables.jobs
-    statement = update(jobs).where(jobs.c.id.in_(ids), jobs.c.publishing_since.is_not(None))
-    connection.execute(statement.values(publishing_since=utcnow()))
-
-
-def take_overdue(connection: Connection, tables: Tables, age: float, limit: int) -> list[ReadyJob]:
-    """Take over jobs that somebody meant to publish `age` seconds ago, under a new delivery number."""
-    jobs = tables.jobs
-    overdue = _ready_columns(tables).where(
-        jobs.c.publishing_since.is_not(None), jobs.c.publishing_since <= seconds_ago(age)
-    )
-    rows = connection.execute(
-        overdue.order_by(jobs.c.publishing_since).limit(limit).with_for_update(skip_locked=True)
-    ).all()
-    return _take(connection, tables, [ReadyJob(*row) for row in rows])
-
-
-def ready_among(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[ReadyJob]:
-    """Read those of these jobs that are ready, for their first publisher."""
-    jobs = tables.jobs
-    return _ready(connection, tables, jobs.c.id.in_(ids) & (jobs.c.state == JobState.READY))
-
-
-def _take(connection: Connection, tables: Tables, rows: list[ReadyJob]) -> list[ReadyJob]:
-    jobs = tables.jobs
-    if rows:
-        statement = update(jobs).where(jobs.c.id.in_([row.id for row in rows]))
-        connection.execute(statement.values(delivery=jobs.c.delivery + 1, publishing_since=utcnow()))
-    return [row._replace(delivery=row.delivery + 1) for row in rows]
-
-
-def _ready_columns(tables: Tables) -> Any:
-    return select(*(tables.jobs.c[name] for name in ReadyJob._fields))
-
-
-def _ready(connection: Connection, tables: Tables, condition: Any) -> list[ReadyJob]:
-    statement = _ready_columns(tables).where(condition).order_by(tables.jobs.c.id)
-    return [ReadyJob(*row) for row in connection.execute(statement)]

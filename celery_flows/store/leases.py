@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, case, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Update, delete, exists, func, insert, select, update
 
 from celery_flows.states import CLAIMABLE, JobState
-from celery_flows.store.jobs import ReadyJob
-from celery_flows.store.statements import one_of, word
+from celery_flows.store.publishing import ReadyJob, take
+from celery_flows.store.statements import one_of
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 from celery_flows.store.workers import SWEEP
@@ -42,7 +42,7 @@ def note_pause(connection: Connection, tables: Tables, lease: float) -> bool:
     From now on nothing expires until a lease's time has passed. To be asked before one's own renewal.
     """
     workers = tables.workers
-    if _somebody_is_heard(connection, tables, lease):
+    if is_anybody_heard(connection, tables, lease):
         return False
     statement = update(workers).where(workers.c.id == SWEEP)
     connection.execute(statement.values(started_at=utcnow()))
@@ -56,10 +56,11 @@ def is_calm(connection: Connection, tables: Tables, lease: float) -> bool:
     """
     workers = tables.workers
     calm = select(workers.c.id).where(workers.c.id == SWEEP, workers.c.started_at <= seconds_ago(lease))
-    return _somebody_is_heard(connection, tables, lease) and connection.execute(calm).first() is not None
+    return is_anybody_heard(connection, tables, lease) and connection.execute(calm).first() is not None
 
 
-def _somebody_is_heard(connection: Connection, tables: Tables, lease: float) -> bool:
+def is_anybody_heard(connection: Connection, tables: Tables, lease: float) -> bool:
+    """Whether a worker, or a producer, has renewed its lease lately."""
     # Half a lease, which is at least a heartbeat and a half: were it a whole one, a pause a little shorter
     # would go unnoticed, and cost those their lease who were heard a little before it.
     workers = tables.workers
@@ -112,13 +113,24 @@ def left_by(connection: Connection, tables: Tables, worker_id: str, after: str, 
 
 def reserve(connection: Connection, tables: Tables, worker_id: str, reserved: dict[str, int]) -> None:
     """Note which jobs wait in a worker's memory, so that they are not forgotten with it."""
+    _waiting(connection, tables, reserved, update(tables.jobs).values(worker_id=worker_id))
+
+
+def let_go(connection: Connection, tables: Tables, worker_id: str, gone: dict[str, int]) -> None:
+    """Forget that jobs wait in the memory of a worker that no longer has their messages and has not run them."""
+    mine = update(tables.jobs).where(tables.jobs.c.worker_id == worker_id)
+    _waiting(connection, tables, gone, mine.values(worker_id=None))
+
+
+def _waiting(connection: Connection, tables: Tables, found: dict[str, int], change: Update) -> None:
+    """Change those of these jobs, by id, that wait under these delivery numbers."""
     jobs = tables.jobs
     by_delivery: dict[int, list[str]] = {}
-    for job_id, number in reserved.items():
+    for job_id, number in found.items():
         by_delivery.setdefault(number, []).append(job_id)
     for number, ids in by_delivery.items():
-        waiting = update(jobs).where(jobs.c.id.in_(ids), jobs.c.delivery == number)
-        connection.execute(waiting.where(one_of(jobs.c.state, CLAIMABLE)).values(worker_id=worker_id))
+        waiting = change.where(jobs.c.id.in_(ids), jobs.c.delivery == number)
+        connection.execute(waiting.where(one_of(jobs.c.state, CLAIMABLE)))
 
 
 def release(connection: Connection, tables: Tables, worker_id: str) -> None:
@@ -131,17 +143,18 @@ def release(connection: Connection, tables: Tables, worker_id: str) -> None:
 def take_reserved(connection: Connection, tables: Tables, worker_id: str, limit: int) -> list[ReadyJob]:
     """Take over what waited in a dead worker's memory, under the next delivery number."""
     jobs = tables.jobs
-    columns = (jobs.c[name] for name in ReadyJob._fields)
-    waiting = select(*columns).where(jobs.c.worker_id == worker_id, one_of(jobs.c.state, CLAIMABLE))
-    rows = connection.execute(waiting.order_by(jobs.c.id).limit(limit).with_for_update()).all()
-    found = [ReadyJob(*row) for row in rows]
-    if found:
-        state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
-        taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
-        connection.execute(
-            taken.values(state=state, delivery=jobs.c.delivery + 1, worker_id=None, publishing_since=utcnow())
-        )
-    return [job._replace(delivery=job.delivery + 1) for job in found]
+    waiting = select(*ReadyJob.columns(tables)).where(jobs.c.worker_id == worker_id)
+    waiting = waiting.where(one_of(jobs.c.state, CLAIMABLE)).order_by(jobs.c.id).limit(limit)
+    rows = connection.execute(waiting.with_for_update()).all()
+    return take(connection, tables, [ReadyJob(*row) for row in rows])
+
+
+def take_unclaimed(connection: Connection, tables: Tables, job_id: str, delivery: int) -> list[ReadyJob]:
+    """Take over one delivery that nobody has claimed."""
+    jobs = tables.jobs
+    unclaimed = select(*ReadyJob.columns(tables)).where(jobs.c.id == job_id, jobs.c.delivery == delivery)
+    rows = connection.execute(unclaimed.where(one_of(jobs.c.state, CLAIMABLE)).with_for_update()).all()
+    return take(connection, tables, [ReadyJob(*row) for row in rows])
 
 
 def end(connection: Connection, tables: Tables, worker_id: str, lease: float) -> bool:

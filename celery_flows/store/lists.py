@@ -16,7 +16,13 @@ from celery_flows.store.tables import Tables
 
 def batch(connection: Connection, tables: Tables, batch_id: str) -> Any | None:
     """One batch's row, or None."""
-    return connection.execute(select(tables.batches).where(tables.batches.c.id == batch_id)).one_or_none()
+    statement = select(*_shown(tables)).where(tables.batches.c.id == batch_id)
+    return connection.execute(statement).one_or_none()
+
+
+def _shown(tables: Tables) -> list[Column[Any]]:
+    # Not the plan, which may be long.
+    return [column for column in tables.batches.c if column.name not in ("plan", "open_key", "memory_id")]
 
 
 def batches(
@@ -31,7 +37,7 @@ def batches(
 ) -> Sequence[Any]:
     """The newest batches that fit, newest first."""
     columns = tables.batches.c
-    statement = select(tables.batches).order_by(columns.id.desc()).limit(limit)
+    statement = select(*_shown(tables)).order_by(columns.id.desc()).limit(limit)
     if state is not None:
         statement = statement.where(columns.state == state)
     if kind is not None:
@@ -60,8 +66,32 @@ def jobs(
     limit: int | None,
 ) -> Sequence[Any]:
     """A batch's jobs with one of these outcomes (None: those that have not ended), in order of id."""
-    statement = _jobs(tables, select(tables.jobs), batch_id, outcomes).order_by(tables.jobs.c.id).offset(offset)
+    order = _in_order(connection, tables, outcomes)
+    statement = _jobs(tables, select(tables.jobs), batch_id, outcomes).order_by(*order).offset(offset)
     return connection.execute(statement if limit is None else statement.limit(limit)).all()
+
+
+def named(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:
+    """Names and states of the jobs of a batch that have a name, in order of id."""
+    jobs = tables.jobs
+    statement = select(jobs.c.name, jobs.c.state).where(jobs.c.batch_id == batch_id, jobs.c.name.is_not(None))
+    return connection.execute(statement.order_by(jobs.c.id)).all()
+
+
+def job_named(connection: Connection, tables: Tables, batch_id: str, name: str) -> str | None:
+    """The job of a batch that has a name."""
+    jobs = tables.jobs
+    found: str | None = connection.scalar(
+        select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.name == name)
+    )
+    return found
+
+
+def result(connection: Connection, tables: Tables, batch_id: str, name: str) -> Any | None:
+    """State, whether the result is kept, and the result of the job of a batch that has a name, or None."""
+    jobs = tables.jobs
+    statement = select(jobs.c.state, jobs.c.keeps, jobs.c.result)
+    return connection.execute(statement.where(jobs.c.batch_id == batch_id, jobs.c.name == name)).one_or_none()
 
 
 def jobs_after(
@@ -74,7 +104,16 @@ def jobs_after(
 ) -> Sequence[Any]:
     """The next `limit` of those jobs behind an id."""
     statement = _jobs(tables, select(tables.jobs), batch_id, outcomes).where(tables.jobs.c.id > after)
-    return connection.execute(statement.order_by(tables.jobs.c.id).limit(limit)).all()
+    return connection.execute(statement.order_by(*_in_order(connection, tables, outcomes)).limit(limit)).all()
+
+
+def _in_order(
+    connection: Connection, tables: Tables, outcomes: Sequence[JobState] | None
+) -> list[ColumnElement[Any]]:
+    """By id, in words by which the index of outcomes is seen to be in this order, as for the probe of `jobs`."""
+    columns = tables.jobs.c
+    is_named = outcomes is None and connection.dialect.name not in ("mysql", "mariadb")
+    return [*([columns.outcome] if is_named else []), columns.id]
 
 
 def count_jobs(connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState] | None) -> int:

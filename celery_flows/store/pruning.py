@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, delete, exists, or_, select
 
+from celery_flows.states import BatchState
 from celery_flows.store.batches import standing
+from celery_flows.store.statements import one_of
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago
 
 
-def prunable(connection: Connection, tables: Tables, age: float, limit: int) -> list[str]:
-    """Batches finished `age` seconds ago that nothing waits for: no callback, no parent that still stands."""
+def prunable(
+    connection: Connection, tables: Tables, age: float, states: Sequence[BatchState], limit: int
+) -> list[str]:
+    """Batches finished so `age` seconds ago that nothing waits for: no callback, no parent that still stands."""
     batches, jobs = tables.batches, tables.jobs
     parent = batches.alias("parent")
     callback = exists().where(jobs.c.announces_id == batches.c.id, jobs.c.outcome.is_(None))
     is_top = or_(batches.c.parent_id.is_(None), ~exists().where(parent.c.id == batches.c.parent_id))
     statement = (
         select(batches.c.id)
-        .where(batches.c.settled_at <= seconds_ago(age), is_top, ~callback)
+        .where(batches.c.settled_at <= seconds_ago(age), one_of(batches.c.state, states), is_top, ~callback)
         .order_by(batches.c.settled_at)
         .limit(limit)
     )
@@ -32,6 +38,7 @@ def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: in
     mine = or_(jobs.c.batch_id == batch_id, jobs.c.announces_id == batch_id)
     ids = list(connection.scalars(select(jobs.c.id).where(mine).order_by(jobs.c.id).limit(limit)))
     if ids:
+        connection.execute(delete(tables.edges).where(tables.edges.c.job_id.in_(ids)))
         connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
     return len(ids)
 
@@ -41,6 +48,7 @@ def delete_batch(connection: Connection, tables: Tables, batch_id: str) -> bool:
     if not _is_finished(connection, tables, batch_id):
         return False
     connection.execute(delete(tables.tallies).where(tables.tallies.c.batch_id == batch_id))
+    connection.execute(delete(tables.memory).where(tables.memory.c.run_id == batch_id))
     connection.execute(delete(tables.batches).where(tables.batches.c.id == batch_id))
     return True
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, insert, or_, select, update
 
 from celery_flows.codec import decode, encode
 from celery_flows.states import WRONG, BatchState, JobState, Kind
-from celery_flows.store.jobs import ReadyJob
-from celery_flows.store.statements import one_of
+from celery_flows.store import rerunning
+from celery_flows.store.batches import claim_key
+from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
@@ -25,6 +27,8 @@ _FRESH: Final[dict[str, Any]] = {
     "error_class": None,
     "error_message": None,
     "ended_at": None,
+    "releasing_since": None,
+    "result": None,
 }
 
 #: Rows changed by one statement.
@@ -45,13 +49,47 @@ class ChildStanding(NamedTuple):
         return self.state is BatchState.FAILED or (self.is_over and self.state is BatchState.CANCELLED)
 
 
-def undo(connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState]) -> None:
-    """Make the jobs of a batch that ended so ready again, under the next delivery number."""
+def undo(
+    connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState], *, unneeded: bool
+) -> None:
+    """Make the jobs of a batch that ended so ready again, under the next delivery number.
+
+    What was planned stays planned.
+
+    Args:
+        unneeded: also those that were skipped because their branch was not needed.
+    """
     jobs = tables.jobs
-    chosen = and_(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, outcomes), jobs.c.kind == Kind.TASK)
+    plans = and_(jobs.c.kind == Kind.PLAN, jobs.c.state != JobState.COMPLETE)
+    calls = or_(one_of(jobs.c.kind, (Kind.TASK, Kind.JOIN)), plans)
+    ended = one_of(jobs.c.outcome, outcomes)
+    if not unneeded:
+        ended = and_(ended, or_(jobs.c.outcome != JobState.SKIPPED, jobs.c.wrong == 1))
+    _undo(connection, tables, and_(jobs.c.batch_id == batch_id, ended, calls))
+
+
+def undo_jobs(connection: Connection, tables: Tables, ids: Sequence[str], outcomes: Sequence[JobState]) -> None:
+    """Make those of these jobs ready again that ended so."""
+    jobs = tables.jobs
+    for first in range(0, len(ids), _CHUNK):
+        some = jobs.c.id.in_(ids[first : first + _CHUNK])
+        calls = one_of(jobs.c.kind, (Kind.TASK, Kind.JOIN))
+        _undo(connection, tables, and_(some, one_of(jobs.c.outcome, outcomes), calls))
+
+
+def _undo(connection: Connection, tables: Tables, chosen: ColumnElement[bool]) -> None:
+    jobs = tables.jobs
     _renew_options(connection, tables, chosen)
-    values = {"state": JobState.READY, "delivery": jobs.c.delivery + 1, **_FRESH}
-    connection.execute(update(jobs).where(chosen).values(publishing_since=utcnow(), **values))
+    rerunning.return_results(connection, tables, chosen)
+    is_join = jobs.c.kind == Kind.JOIN
+    values = {
+        **_FRESH,
+        "delivery": jobs.c.delivery + 1,
+        "publishing_since": case((is_join, None), else_=utcnow()),
+        # The last, as MySQL assigns from left to right, and `chosen` may depend on it.
+        "state": case((is_join, word(JobState.WAITING)), else_=word(JobState.READY)),
+    }
+    connection.execute(update(jobs).where(chosen).values(values))
 
 
 def _renew_options(connection: Connection, tables: Tables, chosen: Any) -> None:
@@ -89,7 +127,14 @@ def start_round(connection: Connection, tables: Tables, batch_id: str) -> None:
     """Set a batch running again, undecided, in its next round."""
     batches = tables.batches
     values = {"state": BatchState.RUNNING, "round": batches.c.round + 1, "completed_at": None, "settled_at": None}
-    connection.execute(update(batches).where(batches.c.id == batch_id).values(values))
+    # A flow inside another whose turn never came begins with this.
+    values["started_at"] = func.coalesce(batches.c.started_at, utcnow())
+    statement = update(batches).where(batches.c.id == batch_id).values(values)
+    key = connection.scalar(select(batches.c.batch_key).where(batches.c.id == batch_id))
+    if key is None:
+        connection.execute(statement)
+    else:
+        claim_key(connection, tables, key, statement.values(open_key=key))
 
 
 def wait_for_child(connection: Connection, tables: Tables, child_id: str, *, is_wrong: bool = False) -> bool:
@@ -108,13 +153,21 @@ def restate_child(connection: Connection, tables: Tables, child: ChildStanding) 
     connection.execute(update(jobs).where(jobs.c.id == child.id).values(values))
 
 
-def finished_children(
-    connection: Connection, tables: Tables, batch_id: str, states: Sequence[BatchState]
-) -> list[str]:
-    """The finished children of a batch in these states."""
+class FinishedChild(NamedTuple):
+    """A child batch that has come to its end."""
+
+    id: str
+    state: BatchState
+
+
+def finished_children(connection: Connection, tables: Tables, batch_id: str) -> list[FinishedChild]:
+    """The finished children of a batch, but for those that ended before their turn."""
     batches = tables.batches
-    statement = select(batches.c.id).where(batches.c.parent_id == batch_id, one_of(batches.c.state, states))
-    return list(connection.scalars(statement.where(batches.c.settled_at.is_not(None)).order_by(batches.c.id)))
+    is_over = and_(batches.c.settled_at.is_not(None), batches.c.started_at.is_not(None))
+    statement = select(batches.c.id, batches.c.state).where(batches.c.parent_id == batch_id, is_over)
+    return [
+        FinishedChild(row[0], BatchState(row[1])) for row in connection.execute(statement.order_by(batches.c.id))
+    ]
 
 
 def children(connection: Connection, tables: Tables, batch_id: str) -> list[ChildStanding]:
@@ -125,18 +178,24 @@ def children(connection: Connection, tables: Tables, batch_id: str) -> list[Chil
     statement = (
         select(batches.c.id, batches.c.state, is_over)
         .join(jobs, jobs.c.id == batches.c.id)
-        .where(jobs.c.batch_id == batch_id, jobs.c.kind == Kind.BATCH)
+        .where(jobs.c.batch_id == batch_id, jobs.c.kind == Kind.BATCH, batches.c.started_at.is_not(None))
         .order_by(batches.c.id)
     )
     return [ChildStanding(row[0], BatchState(row[1]), bool(row[2])) for row in connection.execute(statement)]
 
 
-def wrong_tasks(connection: Connection, tables: Tables, batch_id: str) -> int:
-    """How many of a batch's own jobs count against its tolerance."""
-    jobs = tables.jobs
-    wrong = (*WRONG, JobState.SKIPPED)
-    mine = (jobs.c.batch_id == batch_id) & one_of(jobs.c.outcome, wrong) & (jobs.c.kind != Kind.BATCH)
-    return connection.scalar(select(func.count()).select_from(jobs).where(mine, jobs.c.wrong == 1)) or 0
+def wrong_jobs(connection: Connection, tables: Tables, batch_id: str, without: Sequence[str] = ()) -> int:
+    """How many of a batch's own jobs count against its tolerance; children that have begun are counted apart.
+
+    Args:
+        without: ids of jobs that don't count.
+    """
+    jobs, batches = tables.jobs, tables.batches
+    has_begun = exists().where(batches.c.id == jobs.c.id, batches.c.started_at.is_not(None))
+    is_apart = or_(jobs.c.kind == Kind.JOIN, and_(jobs.c.kind == Kind.BATCH, has_begun))
+    mine = (jobs.c.batch_id == batch_id) & one_of(jobs.c.outcome, (*WRONG, JobState.SKIPPED))
+    found = select(jobs.c.id).where(mine, jobs.c.wrong == 1, ~is_apart)
+    return len(set(connection.scalars(found)).difference(without))
 
 
 def callbacks(connection: Connection, tables: Tables, batch_id: str, round_: int) -> list[Any]:
@@ -159,7 +218,7 @@ def ready_after(connection: Connection, tables: Tables, batch_id: str, after: st
     """The next ready jobs of a batch behind an id, for the publisher of a new round."""
     jobs = tables.jobs
     statement = (
-        select(*(jobs.c[name] for name in ReadyJob._fields))
+        select(*ReadyJob.columns(tables))
         .where(jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.id > after)
         .where(jobs.c.state == JobState.READY)
         .order_by(jobs.c.id)

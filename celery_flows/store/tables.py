@@ -34,6 +34,8 @@ class Tables:
     metadata: MetaData
     batches: Table
     jobs: Table
+    edges: Table
+    memory: Table
     tallies: Table
     workers: Table
     #: What encrypts users' data, for statements that go around the column types.
@@ -54,6 +56,8 @@ def tables(prefix: str = "flows_", schema: str | None = None, codec: Codec | Non
         metadata,
         _batches(metadata, sealed),
         _jobs(metadata, sealed),
+        _edges(metadata),
+        _memory(metadata, sealed),
         _tallies(metadata),
         _workers(metadata),
         codec,
@@ -84,8 +88,17 @@ def _batches(metadata: MetaData, sealed: SealedText) -> Table:
         Column("started_at", UtcDateTime),
         Column("completed_at", UtcDateTime),
         Column("settled_at", UtcDateTime),
+        # Of a flow: its class, by module and name, and what was planned.
+        Column("flow", String(255)),
+        Column("plan", sealed),
+        # The run whose memory it uses: its own id, or that of a batch above.
+        Column("memory_id", KEY),
+        # What a user calls it, and the same while it is unfinished.
+        Column("batch_key", KEY),
+        Column("open_key", KEY),
         Index(f"{name}_parent", "parent_id"),
         Index(f"{name}_settled", "settled_at", "id"),
+        Index(f"{name}_open_key", "open_key", unique=True),
         **_OPTIONS,
     )
 
@@ -95,6 +108,27 @@ def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
     jobs = Table(
         name,
         metadata,
+        *_identity(),
+        *_call(sealed),
+        *_claim(),
+        *_end(sealed),
+        *_turn(sealed),
+        Index(f"{name}_outcome", "batch_id", "outcome", "id"),
+        Index(f"{name}_announces", "announces_id"),
+        **_OPTIONS,
+    )
+    for column in (jobs.c.publishing_since, jobs.c.releasing_since, jobs.c.expires_at, jobs.c.worker_id):
+        is_set = column.is_not(None)
+        Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
+    is_named = jobs.c.name.is_not(None)
+    Index(f"{name}_name", jobs.c.batch_id, jobs.c.name, postgresql_where=is_named, sqlite_where=is_named)
+    queued = jobs.c.queued_at.is_not(None) & jobs.c.ended_at.is_(None)
+    Index(f"{name}_queued", jobs.c.ended_at, jobs.c.queued_at, postgresql_where=queued, sqlite_where=queued)
+    return jobs
+
+
+def _identity() -> list[Column[Any]]:
+    return [
         # Celery's task id; for a child batch in its parent, the child's id.
         Column("id", KEY, primary_key=True),
         # The batch that it belongs to, or, for a callback, none.
@@ -106,10 +140,20 @@ def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
         Column("round", Integer, nullable=False),
         Column("state", String(16), nullable=False),
         Column("outcome", String(16), Computed(OUTCOME, persisted=True)),
+    ]
+
+
+def _call(sealed: SealedText) -> list[Column[Any]]:
+    return [
         Column("task", String(255), nullable=False),
         Column("args", sealed),
         Column("kwargs", sealed),
         Column("options", sealed),
+    ]
+
+
+def _claim() -> list[Column[Any]]:
+    return [
         # Number of the latest publish: a message that carries an older one can't claim.
         Column("delivery", Integer, nullable=False),
         # How often it was claimed.
@@ -123,6 +167,11 @@ def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
         Column("on_loss", String(8)),
         # How often its worker died.
         Column("losses", SmallInteger, nullable=False),
+    ]
+
+
+def _end(sealed: SealedText) -> list[Column[Any]]:
+    return [
         # Whether it has been counted against the tolerance.
         Column("wrong", SmallInteger, nullable=False),
         Column("error_class", String(255)),
@@ -137,16 +186,57 @@ def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
         Column("expires_at", UtcDateTime),
         Column("started_at", UtcDateTime),
         Column("ended_at", UtcDateTime),
-        Index(f"{name}_outcome", "batch_id", "outcome", "id"),
-        Index(f"{name}_announces", "announces_id"),
+    ]
+
+
+def _turn(sealed: SealedText) -> list[Column[Any]]:
+    """What makes a job one of a flow's, where others wait for it or it for others."""
+    return [
+        # What the plan calls it.
+        Column("name", KEY),
+        # Whether results come before its arguments: "one", or "list" of all.
+        Column("takes", String(8)),
+        # Whether somebody needs its result.
+        Column("keeps", SmallInteger),
+        # Whether others wait for it.
+        Column("blocks", SmallInteger),
+        # Since when somebody has meant to see what waited for it; NULL where there is nothing to see.
+        Column("releasing_since", UtcDateTime),
+        Column("result", sealed),
+    ]
+
+
+def _edges(metadata: MetaData) -> Table:
+    """Which job waits for which, and for what end of it. Both are of one batch."""
+    name = _name(metadata, "edges")
+    return Table(
+        name,
+        metadata,
+        Column("job_id", KEY, primary_key=True),
+        Column("dependent_id", KEY, primary_key=True),
+        # The end that is waited for: "complete", "failure" or "settled".
+        Column("condition", String(16), nullable=False),
+        # Where the result stands among those that the dependent takes; NULL: it takes none.
+        Column("position", Integer),
+        # Whether the job has not ended, or nobody has looked since.
+        Column("is_open", SmallInteger, nullable=False),
+        Index(f"{name}_dependent", "dependent_id", "is_open", "job_id"),
         **_OPTIONS,
     )
-    for column in (jobs.c.publishing_since, jobs.c.expires_at, jobs.c.worker_id):
-        is_set = column.is_not(None)
-        Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
-    queued = jobs.c.queued_at.is_not(None) & jobs.c.ended_at.is_(None)
-    Index(f"{name}_queued", jobs.c.ended_at, jobs.c.queued_at, postgresql_where=queued, sqlite_where=queued)
-    return jobs
+
+
+def _memory(metadata: MetaData, sealed: SealedText) -> Table:
+    """The data that the jobs of a run share, a row per key."""
+    return Table(
+        _name(metadata, "memory"),
+        metadata,
+        Column("run_id", KEY, primary_key=True),
+        Column("name", KEY, primary_key=True),
+        Column("value", sealed),
+        # How often it was written.
+        Column("version", Integer, nullable=False),
+        **_OPTIONS,
+    )
 
 
 def _tallies(metadata: MetaData) -> Table:

@@ -114,7 +114,7 @@ def _mysql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
 @compiles(seconds_ago)
 def _sqlite_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', (-{seconds}) || ' seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', (-({seconds})) || ' seconds')"
 
 
 @compiles(seconds_ago, "postgresql")
@@ -126,4 +126,4 @@ def _postgresql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
 @compiles(seconds_ago, "mariadb")
 def _mysql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
     seconds = compiler.process(element.clauses, **kw)
-    return f"date_sub(utc_timestamp(6), interval cast({seconds} * 1000000 as signed) microsecond)"
+    return f"date_sub(utc_timestamp(6), interval cast(({seconds}) * 1000000 as signed) microsecond)"

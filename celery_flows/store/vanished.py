@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, case, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, literal_column, select
 
 from celery_flows.states import JobState
-from celery_flows.store.jobs import ReadyJob
-from celery_flows.store.statements import one_of, word
+from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.statements import one_of
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
 #: The patience with a job grows no more after so many publishes: ten minutes have become a week by then.
 _MOST_DOUBLINGS: Final = 10
+
+
+def growth(delivery: int) -> int:
+    """By how much the patience with a job has grown when it was published so often."""
+    return 1 << min(max(delivery - 1, 0), _MOST_DOUBLINGS)
 
 
 def queues(connection: Connection, tables: Tables, age: float) -> list[str]:
@@ -23,24 +28,44 @@ def queues(connection: Connection, tables: Tables, age: float) -> list[str]:
     return list(connection.scalars(statement.order_by(jobs.c.queue)))
 
 
-def take(connection: Connection, tables: Tables, queue: str, age: float, limit: int) -> list[ReadyJob]:
-    """Take over jobs that have waited in a queue that is empty, under the next delivery number.
+def fronts(connection: Connection, tables: Tables) -> dict[str, float]:
+    """How far queues have been read: for how many seconds the newest message had been queued that now runs."""
+    jobs = tables.jobs
+    runs = (jobs.c.worker_id.is_not(None)) & (jobs.c.state == JobState.RUNNING) & jobs.c.queued_at.is_not(None)
+    newest = func.max(jobs.c.queued_at).label("newest")
+    rows = connection.execute(
+        select(jobs.c.queue, newest, utcnow().label("now")).where(runs).group_by(jobs.c.queue)
+    )
+    return {row.queue: (row.now - row.newest).total_seconds() for row in rows}
+
+
+def find(
+    connection: Connection,
+    tables: Tables,
+    queue: str,
+    age: float,
+    limit: int,
+    *,
+    passed: float = 0.0,
+    after: str = "",
+) -> list[ReadyJob]:
+    """Lock jobs that have waited too long in a queue, from behind an id on.
 
     Each publish doubles the time for which the next one waits.
+
+    Args:
+        passed: seconds since the newest message was queued that was read from the queue: only jobs that were
+            queued so much before it are found.
     """
     jobs = tables.jobs
-    columns = (jobs.c[name] for name in ReadyJob._fields)
     doublings = case((jobs.c.delivery > _MOST_DOUBLINGS, _MOST_DOUBLINGS), else_=jobs.c.delivery - 1)
     patience = age * literal_column("1").op("<<")(doublings)
-    waiting = select(*columns).where(_waits(tables, age), jobs.c.queue == queue)
-    waiting = waiting.where(jobs.c.queued_at <= seconds_ago(patience))
+    waiting = select(*ReadyJob.columns(tables)).where(
+        _waits(tables, age), jobs.c.queue == queue, jobs.c.id > after
+    )
+    waiting = waiting.where(jobs.c.queued_at <= seconds_ago(patience + max(passed, 0.0)))
     rows = connection.execute(waiting.order_by(jobs.c.id).limit(limit).with_for_update(skip_locked=True)).all()
-    found = [ReadyJob(*row) for row in rows]
-    if found:
-        taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
-        state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
-        connection.execute(taken.values(state=state, delivery=jobs.c.delivery + 1, publishing_since=utcnow()))
-    return [job._replace(delivery=job.delivery + 1) for job in found]
+    return [ReadyJob(*row) for row in rows]
 
 
 def _waits(tables: Tables, age: float) -> ColumnElement[bool]:

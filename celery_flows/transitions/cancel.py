@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from celery_flows.errors import BatchNotFound
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import batches, cancelling, jobs
+from celery_flows.store import batches, cancelling, jobs, nested
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance
 
@@ -48,6 +49,7 @@ def cancel(database: Database, batch_id: str) -> Cancelled:
 
 
 def _cancel(connection: Connection, tables: Tables, batch_id: str) -> _Step:
+    # Held to the end: were it finished and retried meanwhile, the jobs of its new round would be ended below.
     batch = batches.standing(connection, tables, batch_id, "exclusive")
     if batch is None:
         raise BatchNotFound(batch_id=batch_id)
@@ -57,7 +59,10 @@ def _cancel(connection: Connection, tables: Tables, batch_id: str) -> _Step:
         batches.decide(connection, tables, batch_id, BatchState.CANCELLED)
     # A batch that waits for its first block waits no more, or it would never be finished.
     batches.start(connection, tables, batch_id)
-    cancelling.end_unstarted(connection, tables, batch_id)
+    unbegun = nested.unbegun(connection, tables, batch_id)
+    for child_id in unbegun:
+        nested.end_unbegun(connection, tables, child_id)
+    cancelling.end_unstarted(connection, tables, batch_id, unbegun)
     return _Step(
         cancelling.running(connection, tables, batch_id),
         cancelling.unfinished_children(connection, tables, batch_id),

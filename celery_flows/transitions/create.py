@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from celery_flows.states import JobState, Kind
-from celery_flows.store import batches, jobs
+from celery_flows.states import Kind
+from celery_flows.store import batches, memory
+from celery_flows.store.bulk import NewJob
 from celery_flows.store.database import Connection
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.admit import admit
+from celery_flows.transitions.grow import Grower, grow
 
 
 class NewBatch(NamedTuple):
@@ -22,19 +24,41 @@ class NewBatch(NamedTuple):
     tolerate: str
     parent_id: str | None
     on_loss: str | None = None
+    #: Of a flow: its class, by module and name.
+    flow: str | None = None
+    #: Whether its data is its own, rather than that of its parent.
+    owns_memory: bool = False
+    #: What the user calls it: one unfinished batch at a time.
+    batch_key: str | None = None
+    #: What was planned, as it is stored.
+    plan: str | None = None
 
 
 def create(connection: Connection, tables: Tables, batch: NewBatch) -> None:
-    """Write a pending batch. Its row in its parent comes with `adopt`, or with the parent's block."""
-    batches.add(connection, tables, **batch._asdict())
+    """Write a pending batch. Its row in its parent comes with `adopt`, or with the parent's block.
+
+    Raises:
+        BatchExists: an unfinished batch has its key.
+    """
+    values = batch._asdict()
+    shares_memory = not values.pop("owns_memory") and batch.parent_id is not None
+    values["memory_id"] = memory.run_of(connection, tables, batch.parent_id or "") if shares_memory else batch.id
+    batches.add(connection, tables, open_key=batch.batch_key, **values)
 
 
-def adopt(connection: Connection, tables: Tables, parent_id: str, child_id: str) -> None:
+def adopt(
+    connection: Connection, tables: Tables, parent_id: str, child_id: str, grower: Grower | None = None
+) -> None:
     """Write the row that stands for a child batch in its parent.
+
+    Args:
+        grower: the job that does so: what waits for it waits for the child too.
 
     Raises:
         BatchFinished: the parent is finished.
         BatchCancelled: it is cancelled.
+        JobTaken: the job was given up meanwhile.
     """
-    jobs.add_one(connection, tables, id=child_id, batch_id=parent_id, kind=Kind.BATCH, state=JobState.WAITING)
+    child = NewJob(child_id, parent_id, Kind.BATCH, "", "[]", "{}", "{}")
+    grow(connection, tables, [[child]], grower)
     admit(connection, tables, parent_id, count=1, starts=False)

@@ -6,12 +6,14 @@ import logging
 from typing import NamedTuple
 
 from celery_flows.states import BatchState, Event, JobState
-from celery_flows.store import batches, jobs, tallies
+from celery_flows.store import batches, callbacks, jobs, tallies
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.tolerance import Tolerance
+from celery_flows.transitions.release import release
+from celery_flows.transitions.wrong import count_wrong
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ class Step(NamedTuple):
     ready: list[ReadyJob]
     #: The parent, where its row for this batch changed.
     parent_id: str | None = None
+    #: Whether that row ended, so that what waits for it in the parent is to be released.
+    has_ended: bool = False
 
 
 def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> list[ReadyJob]:
@@ -45,6 +49,8 @@ def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> l
         if is_decidable(database, current, went_wrong=went_wrong):
             step = database.transact(finalize, database.tables, current)
         ready += step.ready
+        if step.has_ended:
+            ready += release(database, current).ready
         current, went_wrong = step.parent_id, True
     return ready
 
@@ -72,11 +78,11 @@ def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
     if is_finished:
         batches.finish(connection, tables, batch_id)
         events.append(Event.SETTLED)
-    ready = jobs.arm(connection, tables, batch_id, events) if events else []
+    ready = callbacks.arm(connection, tables, batch_id, events) if events else []
     if is_finished:
-        jobs.skip_callbacks(connection, tables, batch_id)
+        callbacks.skip(connection, tables, batch_id)
     logger.debug("batch %s: fate %s, finished %s", batch_id, fate, is_finished)
-    return Step(ready, _tell_parent(connection, tables, batch, fate))
+    return Step(ready, *_tell_parent(connection, tables, batch, fate))
 
 
 def report(database: Database, batch_id: str) -> list[ReadyJob]:
@@ -85,39 +91,38 @@ def report(database: Database, batch_id: str) -> list[ReadyJob]:
         batch = batches.standing(connection, database.tables, batch_id)
     if batch is None or batch.parent_id is None:
         return []
-    parent_id = database.transact(_report, database.tables, batch_id)
-    return advance(database, parent_id, went_wrong=True) if parent_id is not None else []
+    step = database.transact(_report, database.tables, batch_id)
+    ready = release(database, batch_id).ready if step.has_ended else []
+    return [*ready, *advance(database, step.parent_id, went_wrong=True)] if step.parent_id is not None else ready
 
 
-def count_wrong(connection: Connection, tables: Tables, batch_id: str, *, by: int = 1) -> None:
-    """Add to what went wrong, where a batch tolerates something; else the rows themselves say it."""
-    batch = batches.standing(connection, tables, batch_id)
-    if batch is not None and not Tolerance.parse(batch.tolerate).is_none:
-        tallies.add(connection, tables, batch_id, wrong=by)
-
-
-def _report(connection: Connection, tables: Tables, batch_id: str) -> str | None:
+def _report(connection: Connection, tables: Tables, batch_id: str) -> Step:
     batch = batches.standing(connection, tables, batch_id, "exclusive")
-    return None if batch is None else _tell_parent(connection, tables, batch, None)
+    return Step([]) if batch is None else Step([], *_tell_parent(connection, tables, batch, None))
 
 
 def _tell_parent(
     connection: Connection, tables: Tables, batch: BatchStanding, fate: BatchState | None
-) -> str | None:
-    """Write into the parent what became of this batch: a failure at once, the end after its callbacks."""
+) -> tuple[str | None, bool]:
+    """Write into the parent what became of this batch: a failure at once, the end after its callbacks.
+
+    Returns:
+        The parent, where something was written into it, and whether that was the end.
+    """
     if batch.parent_id is None:
-        return None
+        return None, False
     has_failed = fate is BatchState.FAILED and jobs.mark_wrong(connection, tables, batch.id)
     if has_failed:
         count_wrong(connection, tables, batch.parent_id)
     now = batches.standing(connection, tables, batch.id)
-    if now is None or not now.is_finished or jobs.callbacks_pending(connection, tables, batch.id):
-        return batch.parent_id if has_failed else None
-    if jobs.end_child(connection, tables, batch.id, JobState(now.state)) and now.state is BatchState.CANCELLED:
+    if now is None or not now.is_finished or callbacks.is_pending(connection, tables, batch.id):
+        return (batch.parent_id if has_failed else None), False
+    has_ended = jobs.end_child(connection, tables, batch.id, JobState(now.state))
+    if has_ended and now.state is BatchState.CANCELLED:
         # As a job that was revoked: what its parent was to do has not been done.
         jobs.mark_wrong(connection, tables, batch.id)
         count_wrong(connection, tables, batch.parent_id)
-    return batch.parent_id
+    return batch.parent_id, has_ended
 
 
 def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool) -> BatchState | None:
@@ -129,8 +134,8 @@ def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finis
 
 
 def must_fail(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
-    """Whether more went wrong in a batch than it tolerates, or a streaming block of it was abandoned."""
-    return jobs.has_abandoned_block(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch)
+    """Whether more went wrong in a batch than it tolerates, or there are jobs of it that nobody knows."""
+    return jobs.is_incomplete(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch)
 
 
 def _is_too_much(database: Database, batch_id: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from celery_flows.states import Kind
 from celery_flows.store import leases
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.lose import LossPolicy, Lost, lose
 from celery_flows.transitions.stream import abandon_stream
@@ -63,6 +63,16 @@ def give_up_missing(database: Database, missing: Missing, policy: LossPolicy) ->
 def mark_reserved(database: Database, worker_id: str, reserved: dict[str, int]) -> None:
     """Note which jobs' messages wait in a worker's memory, by id, with their delivery numbers."""
     database.transact(leases.reserve, database.tables, worker_id, reserved)
+
+
+def mark_gone(database: Database, worker_id: str, gone: dict[str, int]) -> None:
+    """Note which of them wait there no more: those that nobody has claimed may have to be sent again."""
+    database.transact(leases.let_go, database.tables, worker_id, gone)
+
+
+def send_again(database: Database, job_id: str, delivery: int) -> list[ReadyJob]:
+    """Take over a message that a worker has and does not run, under the next delivery number."""
+    return database.transact(leases.take_unclaimed, database.tables, job_id, delivery)
 
 
 def expire(database: Database, lease: float, policy: LossPolicy) -> Expired:

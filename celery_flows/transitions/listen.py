@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from celery_flows.states import BatchState, Event, JobState, Kind
-from celery_flows.store import jobs
+from celery_flows.store import callbacks, jobs
 from celery_flows.store.database import Connection
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.admit import hold_unfinished
 
@@ -34,6 +34,6 @@ def listen(connection: Connection, tables: Tables, callback: NewCallback) -> lis
     jobs.add_one(connection, tables, kind=Kind.CALLBACK, state=JobState.WAITING, **callback._asdict())
     batch = hold_unfinished(connection, tables, callback.announces_id, "shared")
     if batch.round > 1:
-        jobs.join_round(connection, tables, callback.id, batch.round)
+        callbacks.join_round(connection, tables, callback.id, batch.round)
     has_come = batch.state is BatchState.FAILED and callback.event is Event.FAILURE
-    return jobs.arm(connection, tables, callback.announces_id, [callback.event]) if has_come else []
+    return callbacks.arm(connection, tables, callback.announces_id, [callback.event]) if has_come else []

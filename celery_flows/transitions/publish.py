@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from celery_flows.store import jobs
+from celery_flows.store import publishing
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Published
+from celery_flows.store.publishing import Published
 
 __all__ = ["Published", "keep_for_publishing", "mark_published"]
 
@@ -15,10 +15,10 @@ def mark_published(database: Database, published: Iterable[Published]) -> None:
     """Note that the broker has these messages."""
     marks = list(published)
     if marks:
-        database.transact(jobs.mark_queued, database.tables, marks)
+        database.transact(publishing.mark_queued, database.tables, marks)
 
 
 def keep_for_publishing(database: Database, ids: Sequence[str]) -> None:
     """Go on owning jobs whose turn comes late, so that the sweep does not publish them a second time."""
     if ids:
-        database.transact(jobs.keep, database.tables, ids)
+        database.transact(publishing.keep, database.tables, ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery_flows.states import JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.transitions.cancel import end_if_cancelled
 from celery_flows.transitions.finalize import advance
 

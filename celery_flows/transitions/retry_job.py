@@ -8,7 +8,7 @@ from celery_flows.codec import seal
 from celery_flows.states import JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import ReadyJob
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.cancel import end_if_cancelled
 from celery_flows.transitions.finalize import advance

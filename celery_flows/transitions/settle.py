@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from celery_flows.codec import seal
 from celery_flows.states import WRONG, JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
-from celery_flows.transitions.finalize import advance, count_wrong, report
+from celery_flows.transitions.finalize import advance, report
 from celery_flows.transitions.lose import accept_late
+from celery_flows.transitions.release import Released, release
+from celery_flows.transitions.wrong import count_wrong
 
 
 def settle(
@@ -27,19 +31,32 @@ def settle(
         Callbacks that became ready.
     """
     if ending.state is JobState.COMPLETE:
-        fenced = {"at_id": ending.id, "at_delivery": ending.delivery, "at_token": ending.token}
-        if database.run(jobs.complete, **fenced)[0] == 0 and ending.token is not None:
-            accept_late(database, ending.id, ending.token)
+        blocks = _complete(database, ending)
     else:
-        database.transact(_end, database.tables, ending, batch_id)
-    return follow(database, batch_id, announces_id, went_wrong=ending.state in WRONG)
+        blocks = database.transact(_end, database.tables, ending, batch_id)
+    went_wrong = ending.state in WRONG
+    return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, blocks=blocks)
 
 
-def complete_within(connection: Connection, tables: Tables, job_id: str, delivery: int, token: str) -> bool:
+def _complete(database: Database, ending: Ending) -> bool:
+    """Write a success; say whether others may wait for it."""
+    # This statement goes straight to the driver, around the column types, which seal otherwise.
+    result = seal(database.tables.codec, ending.result)
+    fenced = {"at_id": ending.id, "at_delivery": ending.delivery, "at_token": ending.token}
+    number, rows = database.run(jobs.complete, to_result=result, **fenced)
+    if number == 0 and ending.token is not None:
+        accept_late(database, ending.id, ending.token, ending.result)
+    return number == 0 or bool(rows and rows[0][0])
+
+
+def complete_within(
+    connection: Connection, tables: Tables, job_id: str, delivery: int, token: str, result: str | None = None
+) -> bool:
     """End a job as complete in a transaction that the caller commits; say whether its claim still held."""
     statement = jobs.complete(tables, connection.dialect.name)
-    fenced = {"at_id": job_id, "at_delivery": delivery, "at_token": token}
-    return connection.execute(statement, fenced).rowcount == 1
+    fenced = {"at_id": job_id, "at_delivery": delivery, "at_token": token, "to_result": result}
+    ended = connection.execute(statement, fenced)
+    return ended.first() is not None if ended.returns_rows else ended.rowcount == 1
 
 
 def is_complete(database: Database, job_id: str, token: str) -> bool:
@@ -50,18 +67,33 @@ def is_complete(database: Database, job_id: str, token: str) -> bool:
 
 
 def follow(
-    database: Database, batch_id: str | None, announces_id: str | None, *, went_wrong: bool = False
+    database: Database,
+    job_id: str,
+    batch_id: str | None,
+    announces_id: str | None,
+    *,
+    went_wrong: bool = False,
+    blocks: bool = True,
 ) -> list[ReadyJob]:
     """See what hangs on a job whose outcome is committed.
 
+    Args:
+        went_wrong: it counts against its batch's tolerance.
+        blocks: whether other jobs may wait for it.
+
     Returns:
-        Callbacks that became ready.
+        Jobs and callbacks that became ready.
     """
     if announces_id is not None:
         return report(database, announces_id)
-    return advance(database, batch_id, went_wrong=went_wrong) if batch_id is not None else []
+    if batch_id is None:
+        return []
+    released = release(database, job_id) if blocks else Released([], went_wrong=False)
+    went_wrong = went_wrong or released.went_wrong
+    return [*released.ready, *advance(database, batch_id, went_wrong=went_wrong)]
 
 
-def _end(connection: Connection, tables: Tables, ending: Ending, batch_id: str | None) -> None:
+def _end(connection: Connection, tables: Tables, ending: Ending, batch_id: str | None) -> bool:
     if jobs.end(connection, tables, ending) and batch_id is not None and ending.state in WRONG:
         count_wrong(connection, tables, batch_id)
+    return jobs.blocks(connection, tables, ending.id)

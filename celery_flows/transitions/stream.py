@@ -7,10 +7,12 @@ from celery_flows.errors import EnrolmentAbandoned
 from celery_flows.states import JobState, Kind
 from celery_flows.store import jobs, leases
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.admit import admit
-from celery_flows.transitions.finalize import Step, advance, count_wrong, finalize
+from celery_flows.transitions.finalize import Step, advance, finalize
+from celery_flows.transitions.wrong import count_wrong
 
 
 def open_stream(connection: Connection, tables: Tables, block_id: str, batch_id: str, *, starts: bool) -> None:

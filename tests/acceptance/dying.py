@@ -6,7 +6,8 @@ import os
 import signal
 from typing import Any
 
-from acceptance.jobs import gated, killed, seen, task
+from acceptance.jobs import gated, killed, seen, task, wait_for_file
+from celery.exceptions import SoftTimeLimitExceeded
 
 
 @task(bind=True, on_loss="retry")
@@ -38,3 +39,13 @@ def gated_late(key: str, gate: str) -> None:
 def gated_again(key: str, gate: str) -> None:
     """As `gated`, of a task that bears to run twice."""
     gated(key, gate)
+
+
+@task(soft_time_limit=1)
+def limited_softly(catches: bool) -> None:
+    """Overrun the soft time limit, and bear it or not."""
+    try:
+        wait_for_file("/never")
+    except SoftTimeLimitExceeded:
+        if not catches:
+            raise

@@ -1,5 +1,7 @@
 """Fault points: before and after each commit and each publish, in processes that a test has patched.
 
+Where a transaction begins there is one more, of which only some tests make use.
+
 A point is armed by a file, which the first process that comes by takes away before it acts: so a fault happens
 once, and the test sees that it did. Without the patch nothing of this is there.
 """
@@ -78,6 +80,7 @@ def _patch_transactions() -> None:
 
     def transact_between(self: Database, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         def then_hit(*more: Any, **options: Any) -> Any:
+            hit(f"begin {_name(work)}")
             result = work(*more, **options)
             hit(f"before {_name(work)}")
             return result

@@ -6,6 +6,7 @@ What a task did is appended to a file, a line each, so that a test can count it.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -24,14 +25,14 @@ from celery_flows import Flows, current_job
 #: Where a worker's process reads what its app is made with.
 SETTINGS: Final = "FLOWS_ACCEPTANCE_SETTINGS"
 
-_tasks: list[tuple[Callable[..., Any], dict[str, Any]]] = []
+_tasks: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
 
 
-def task(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let every app that is made have this function as a task, named "jobs.<function>"."""
+def task(prefix: str = "jobs", **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let every app that is made have this function as a task, named "<prefix>.<function>"."""
 
     def keep(function: Callable[..., Any]) -> Callable[..., Any]:
-        _tasks.append((function, options))
+        _tasks.append((f"{prefix}.{function.__name__}", function, options))
         return function
 
     return keep
@@ -43,8 +44,8 @@ def make_app(settings: dict[str, Any]) -> Celery:
     app.conf.update(settings["celery"])
     if settings["flows"] is not None:
         Flows(app, **settings["flows"])
-    for function, options in _tasks:
-        app.task(name=f"jobs.{function.__name__}", shared=False, **options)(function)
+    for name, function, options in _tasks:
+        app.task(name=name, shared=False, **options)(function)
     return app
 
 
@@ -265,8 +266,16 @@ def pid(self: Any) -> int:
 import_module("acceptance.writing")
 
 import_module("acceptance.dying")
+import_module("acceptance.plain")
+
+import_module("chaos.work")
+import_module("acceptance.canvas")
+import_module("acceptance.flowing")
+import_module("acceptance.struck")
 
 if SETTINGS in os.environ:
+    # For a test that asks what a process does that does not end; its pool inherits it.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     app = make_app(json.loads(os.environ[SETTINGS]))
     # A patch records what it did with `seen`, above.
     for name in os.environ["FLOWS_ACCEPTANCE_PATCHES"].split():

@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 from acceptance.jobs import seen, wait_for_file
 from celery import signals
 
 from celery_flows.codec import encode
-from celery_flows.messaging import capture, gate, publisher
+from celery_flows.messaging import capture, gate, lease, publisher
 from celery_flows.messaging.claims import Claim
 from celery_flows.messaging.publisher import Publisher
 from celery_flows.store import jobs
-from celery_flows.store.jobs import Published, ReadyJob
+from celery_flows.store.publishing import Published, ReadyJob
 from celery_flows.transitions import settle
 from celery_flows.transitions.publish import mark_published
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
@@ -146,6 +147,11 @@ def reconcile_often() -> None:
     app.conf.beat_schedule = {"reconcile": {"task": "celery_flows.reconcile", "schedule": 0.5}}
 
 
+def pid_one() -> None:
+    """Let the worker's lease say that it is process 1, as it is in every container."""
+    lease.os = SimpleNamespace(getpid=lambda: 1)  # type: ignore[assignment]
+
+
 def fault_points() -> None:
     """Let the test arm points at which this process crashes, raises or waits."""
     import_module("acceptance.faults").patch()
@@ -155,9 +161,20 @@ def lose_outcomes() -> None:
     """Let the outcome of each task that is no callback be refused by the database."""
     own = gate.end
 
-    def end(runtime: Any, delivery: Any, *args: Any) -> None:
+    def end(runtime: Any, delivery: Any, *args: Any, **kwargs: Any) -> None:
         if delivery.announces_id is None:
             raise ValueError("as if the database refused it")
-        own(runtime, delivery, *args)
+        own(runtime, delivery, *args, **kwargs)
 
     gate.end = end
+
+
+def die_before_claim() -> None:
+    """When a message was acknowledged, and its job is about to be claimed."""
+    own = gate.claim
+
+    def claim(*args: Any) -> int | None:
+        _die_once("claim")
+        return own(*args)
+
+    gate.claim = claim

@@ -158,9 +158,10 @@ class Project:
         wait_for(lambda: not self._open_callbacks(batch), lambda: self._open_callbacks(batch))
         return sorted(event for event, *_ in self.seen("announced", batch.id))
 
-    def environment(self, patches: str = "", **flows: Any) -> dict[str, str]:
+    def environment(self, patches: str = "", *, installed: bool = True, **flows: Any) -> dict[str, str]:
         """What a process needs to make this project's app, with some of our settings changed, and patches.py."""
-        settings = {**self.settings, "flows": {**self.settings["flows"], **flows}}
+        ours_or_none = {**self.settings["flows"], **flows} if installed else None
+        settings = {**self.settings, "flows": ours_or_none}
         ours = {
             jobs.SETTINGS: json.dumps(settings),
             "FLOWS_ACCEPTANCE_SEEN": str(self._seen),
@@ -176,7 +177,8 @@ class Project:
 
         Args:
             words: more of the command line.
-            flows: our settings, and `patches`, the names of functions in patches.py.
+            flows: our settings; `patches`, the names of functions in patches.py; and `installed`, whether
+                celery-flows is.
         """
         worker = Worker(self, self._scratch, pool, concurrency, words, flows)
         try:
@@ -279,7 +281,28 @@ class Worker:
         """Stop it as an operator does, if it still runs."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            assert self.process.wait(PATIENCE) == 0, self.log
+            self.await_end()
+
+    def await_end(self) -> None:
+        """Wait until it has ended well."""
+        try:
+            code: int | str = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            code = "nothing, and does:\n" + "\n".join(self.stacks().values())
+        assert code == 0, f"it ended with {code}\n{self.log}"
+
+    def stacks(self) -> dict[int, str]:
+        """What the threads of its processes do, the innermost call first; its own before those of its pool."""
+        found = subprocess.run(["pgrep", "-g", str(self.process.pid)], capture_output=True, text=True, check=False)
+        return {process: self._stack(process) for process in map(int, found.stdout.split())}
+
+    def _stack(self, process: int) -> str:
+        before = len(self.log)
+        os.kill(process, signal.SIGUSR2)
+        # The thread that got the signal comes last, and its outermost call at its end.
+        done = re.compile(r"Current thread.*_run_module_as_main", re.DOTALL)
+        wait_for(lambda: done.search(self.log, before), lambda: self.log[before:], 10.0)
+        return self.log[before:]
 
     def kill(self) -> None:
         """End it and its children at once."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from acceptance.running import PATIENCE, Project, wait_for
+from acceptance import faults
+from acceptance.running import PATIENCE, Project, Worker, wait_for
 from acceptance.writing import effects, make_table
 from proxy import Proxy, proxy_to
 
@@ -20,6 +22,7 @@ CALM = {"sweep_interval": 0.3}
 
 DATABASES = {"postgresql": "postgres_url", "mariadb": "mysql_url"}
 PORTS = {"postgresql": 5432, "mariadb": 3306}
+BROKER_PORTS = {"redis": 6379, "rabbitmq": 5672}
 
 
 @pytest.fixture(params=PORTS)
@@ -73,6 +76,38 @@ def test_a_worker_waits_for_the_database_at_claim_settle_and_sweep(
         assert project.announced(batch) == ["complete", "settled"]
         assert sorted(words[0] for words in project.seen("ran")) == ["claims", "settles", "settles too"]
         assert dict(batch.progress) == {"total": 3, "complete": 3, "failed": 0, "cancelled": 0, "pending": 0}
+
+
+def test_the_database_is_cut_off_exactly_at_finalize(
+    by_door: tuple[Project, Proxy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In that transaction, before its first statement or before its commit: the batch is decided later, once.
+
+    The job's outcome is committed by then, and stays what it is.
+    """
+    project, door = by_door
+    monkeypatch.setenv(faults.FOLDER, str(tmp_path))
+    with project.worker("prefork", 1, patches="fault_points", **CALM) as worker:
+        for number, moment in enumerate(("begin", "before"), start=1):
+            point = f"{moment} finalize.finalize"
+            faults.arm(tmp_path, point, "wait")
+            batch, job_id = project.enroll("once", moment)
+            wait_for(lambda point=point: project.seen("fault", point), lambda: worker.log)
+            assert (project.row(job_id).state, batch.settled_at) == ("complete", None)
+            with door.away():
+                (tmp_path / f"{point}.go").touch()
+                wait_for(lambda at_least=number: _times_away(worker) >= at_least, lambda: worker.log)
+            # This process's own connections were cut as well.
+            project.runtime.database.close()
+            assert project.ended(batch, job_id).attempt == 1
+            assert project.seen("ran", moment) == [[1]]
+            wanted = {"total": 1, "complete": 1, "failed": 0, "cancelled": 0, "pending": 0}
+            assert dict(batch.progress) == wanted
+
+
+def _times_away(worker: Worker) -> int:
+    """How often a worker met a database that had been there before."""
+    return worker.log.count("trying again in 0.1 s.")
 
 
 #: All but the operator's own.
@@ -134,39 +169,93 @@ def test_a_pool_that_is_used_up_is_waited_for(make_project: Callable[..., Projec
     assert len(effects(project.settings["flows"]["database_url"], batch.id)) == 6
 
 
-def test_without_a_broker_the_block_returns_and_the_sweep_publishes(
-    make_project: Callable[..., Project], redis_url: str
-) -> None:
-    """Rows stay ready, and so do callbacks whose time comes meanwhile."""
-    with proxy_to(redis_url, 6379) as (door, url):
-        project = make_project("redis", "sqlite", broker_transport_options={"max_retries": 1, "interval_max": 0})
-        project.settings["celery"]["task_publish_retry"] = False
+@pytest.fixture(params=BROKER_PORTS)
+def by_broker_door(
+    request: pytest.FixtureRequest, make_project: Callable[..., Project]
+) -> Iterator[tuple[Project, Proxy]]:
+    """A project whose broker is behind a door, with Celery's own settings for publishing."""
+    broker = request.param
+    with proxy_to(request.getfixturevalue(f"{broker}_url"), BROKER_PORTS[broker]) as (door, url):
+        project = make_project(broker, "postgresql")
         project.reconnect(url)
-        batch = project.batch()
-        with door.away(), batch.jobs():
+        yield project, door
+
+
+def test_without_a_broker_the_block_returns_and_the_sweep_publishes(
+    by_broker_door: tuple[Project, Proxy],
+) -> None:
+    """Rows stay ready, and the next sweep after the broker is back publishes them; each job runs once."""
+    project, door = by_broker_door
+    batch = project.batch()
+    with door.away():
+        with batch.jobs():
             result = project.once.delay("later")
         assert project.row(result.id).state == "ready"
-        assert sweep(project.runtime, age=0).published == 1
-        assert project.row(result.id).state == "queued"
-        with project.worker("prefork", 1, **CALM):
-            assert project.ended(batch, result.id).state == "complete"
+        assert sweep(project.runtime, age=0).published == 0
+    assert sweep(project.runtime, age=0).published == 1
+    assert project.row(result.id).state == "queued"
+    with project.worker("prefork", 1, **CALM):
+        assert project.ended(batch, result.id).state == "complete"
+    assert len(project.seen("ran", "later")) == 1
 
 
-def test_without_a_broker_callbacks_wait_until_it_is_back(
-    make_project: Callable[..., Project], redis_url: str, tmp_path: Path
-) -> None:
+def test_without_a_broker_callbacks_wait_until_it_is_back(by_broker_door: tuple[Project, Proxy]) -> None:
     """The last job ends while the broker is away: the callbacks are decided, stay ready, and run later, once."""
+    project, door = by_broker_door
+    short = {"lease_timeout": 3.0, "heartbeat_interval": 0.5, "sweep_interval": 0.3}
+    with project.worker("prefork", 1, **short):
+        batch, job_id = project.enroll("gated", "gated", str(project.gate))
+        wait_for(lambda: project.seen("began", "gated"))
+        with door.away():
+            project.gate.touch()
+            assert batch.wait(PATIENCE) == "complete"
+            assert [job.state for job in project._open_callbacks(batch)] == ["ready", "ready"]
+        assert project.announced(batch) == ["complete", "settled"]
+        assert project.row(job_id).attempt == 1
+
+
+def test_a_worker_that_loses_its_broker_keeps_what_it_runs_and_forgets_what_it_had_not_begun(
+    make_project: Callable[..., Project], redis_url: str
+) -> None:
+    """What it runs is not held to be lost; what it forgot, with a message that nobody brings back, runs later."""
     with proxy_to(redis_url, 6379) as (door, url):
-        project, gate = make_project("redis", "postgresql"), tmp_path / "gate"
-        project.settings["celery"] |= {"task_publish_retry": False}
+        project = make_project("redis", "postgresql")
         project.reconnect(url)
-        short = {"lease_timeout": 3.0, "heartbeat_interval": 0.5, "sweep_interval": 0.3}
-        with project.worker("prefork", 1, **short):
-            batch, job_id = project.enroll("gated", "gated", str(gate))
-            wait_for(lambda: project.seen("began", "gated"))
+        short = {"lease_timeout": 3.0, "heartbeat_interval": 0.5, "sweep_interval": 0.3, "requeue_after": 1.0}
+        with project.worker("prefork", 1, **short) as worker:
+            batch, runs, waits = project.batch(), "", ""
+            with batch.jobs():
+                runs = project.gated.delay("runs", str(project.gate)).id
+                waits = project.once.delay("waits").id
+            wait_for(
+                lambda: project.seen("began") and project.row(waits).worker_id,
+                lambda: (project.row(runs), project.row(waits), worker.log),
+            )
             with door.away():
-                gate.touch()
-                assert batch.wait(PATIENCE) == "complete"
-                assert [job.state for job in project._open_callbacks(batch)] == ["ready", "ready"]
+                # By then it has tried in vain to give its messages back.
+                worker.await_log("Cannot connect to redis")
+            wait_for(lambda: project.row(waits).delivery > 1, lambda: (project.row(waits), worker.log))
+            project.gate.touch()
+            assert batch.wait(PATIENCE) == "complete"
             assert project.announced(batch) == ["complete", "settled"]
-            assert project.row(job_id).attempt == 1
+        assert [(project.row(one).attempt, project.row(one).losses) for one in (runs, waits)] == [(1, 0)] * 2
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.2, 0.4])
+@pytest.mark.parametrize("broker", BROKER_PORTS)
+def test_a_broker_that_is_away_for_a_moment_costs_no_job(
+    request: pytest.FixtureRequest, make_project: Callable[..., Project], broker: str, seconds: float
+) -> None:
+    """It is back while kombu still tries to declare the queue: the sweep publishes the job, at the latest."""
+    with proxy_to(request.getfixturevalue(f"{broker}_url"), BROKER_PORTS[broker]) as (door, url):
+        project = make_project(broker, "sqlite")
+        project.reconnect(url)
+        with project.app.producer_pool.acquire(block=True) as producer:
+            assert producer.channel
+        door.shut()
+        opening = threading.Timer(seconds, door.open)
+        opening.start()
+        _, job_id = project.enroll("once", "published")
+        opening.join()
+        sweep(project.runtime, age=0)
+        assert project.row(job_id).state == "queued"

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,12 @@ DOOMED = "doomed"
 
 @pytest.fixture(scope="module")
 def project(make_project: Callable[..., Project]) -> Project:
-    """On Redis and PostgreSQL. A worker takes no more messages than it runs, so that they can go elsewhere."""
-    return make_project("redis", "postgresql", worker_prefetch_multiplier=1)
+    """On Redis and PostgreSQL. A worker takes no more messages than it runs, so that they can go elsewhere.
+
+    What is not acknowledged in time is delivered again, by whoever looks first.
+    """
+    options = {"visibility_timeout": 3}
+    return make_project("redis", "postgresql", worker_prefetch_multiplier=1, broker_transport_options=options)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +40,9 @@ def survivor(project: Project) -> Iterator[Worker]:
 
 
 @contextmanager
-def doomed(project: Project, *words: str) -> Iterator[Worker]:
+def doomed(project: Project, *words: str, concurrency: int = 2, patches: str = "") -> Iterator[Worker]:
     """A worker that is to die, on a queue of its own; what it leaves is not its fixture's to stop well."""
-    with project.worker("prefork", 2, "-Q", DOOMED, *words, **SHORT) as worker:
+    with project.worker("prefork", concurrency, "-Q", DOOMED, *words, patches=patches, **SHORT) as worker:
         yield worker
 
 
@@ -49,11 +54,11 @@ def inherits(project: Project, survivor: Worker) -> Iterator[None]:
     project.app.control.cancel_consumer(DOOMED, reply=True, destination=[survivor.name], timeout=10)
 
 
-def begin(project: Project, task: str, key: str, **batch: Any) -> tuple[Batch, str]:
+def begin(project: Project, task: str, key: str, gate: Path | None = None, **batch: Any) -> tuple[Batch, str]:
     """Enroll a job on the doomed worker's queue, and wait until it runs there."""
     made = project.batch(**batch)
     with made.jobs():
-        job = getattr(project, task).apply_async((key, str(project.gate)), queue=DOOMED).id
+        job = getattr(project, task).apply_async((key, str(gate or project.gate)), queue=DOOMED).id
     wait_for(lambda: project.seen("began", key))
     return made, job
 
@@ -72,6 +77,15 @@ def closed_gate(project: Project) -> None:
 
 
 # ---------------------------------------------------------------- a process of the pool
+
+
+def test_a_process_killed_before_its_claim_has_its_job_run_again(make_project: Callable[..., Project]) -> None:
+    """Its message was acknowledged, and nothing had begun: whatever is said of losses, and at once."""
+    project = make_project("redis", "postgresql")
+    with project.worker("prefork", 1, patches="die_before_claim"):
+        job = project.run("once", "unclaimed")
+    assert (job.state, job.attempt, job.losses, job.delivery) == ("complete", 1, 1, 2)
+    assert len(project.seen("ran", "unclaimed")) == 1
 
 
 #: Task, what its batch says of losses, and: how it ends, how often it began, how often it was lost.
@@ -137,6 +151,28 @@ def test_a_process_that_is_replaced_after_each_task_loses_nothing(project: Proje
         assert project.ended(waiting, waiting_id).attempt == 1
 
 
+# ---------------------------------------------------------------- a message that only seems lost
+
+
+def restore_overdue(project: Project) -> None:
+    """Do what a worker does every now and then: put back what Redis has waited for too long."""
+    with project.app.connection_for_read() as connection, connection.channel() as channel:
+        channel.qos.restore_visible()
+
+
+def test_a_message_redelivered_while_its_job_runs_is_dropped(project: Project, survivor: Worker) -> None:
+    """Redis brings back what is not acknowledged within its visibility timeout; the job runs once."""
+    batch, job_id = project.enroll("gated_late", "slow", str(project.gate))
+    wait_for(lambda: project.seen("began", "slow"))
+    dropped = f"Job {job_id}: delivery 1 is a duplicate or out of date"
+    wait_for(lambda: restore_overdue(project) or dropped in survivor.log, lambda: survivor.log)
+    assert project.row(job_id).state == "running"
+    project.gate.touch()
+    job = project.ended(batch, job_id)
+    assert (job.state, job.attempt, job.delivery, job.losses) == ("complete", 1, 1, 0)
+    assert project.seen("began", "slow") == project.seen("ran", "slow") == [[]]
+
+
 # ---------------------------------------------------------------- the whole worker
 
 
@@ -157,25 +193,83 @@ def test_a_cold_shutdown_hands_back_what_ran(project: Project, survivor: Worker)
     assert len(project.seen("ran", "cold-late")) == 1
 
 
-def test_a_killed_worker_loses_its_jobs_when_its_lease_is_over(make_project: Callable[..., Project]) -> None:
-    """On RabbitMQ, which brings what was not acknowledged at once: that is dropped, and the sweep sends it anew.
+def test_a_soft_shutdown_waits_then_hands_back_what_runs(
+    project: Project, survivor: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease holds while Celery waits, even for longer than a lease: what ends meanwhile ends well.
 
-    The worker comes back under the same name, and is not taken for the one that died.
+    The rest is handed back at once, as by a cold shutdown.
     """
-    project = make_project("rabbitmq", "mariadb")
-    with doomed(project, "-n", "same@host") as worker:
-        early, early_id = begin(project, "gated", "early")
-        late, late_id = begin(project, "gated_late", "late")
-        worker.kill()
-    project.gate.touch()
-    with doomed(project, "-n", "same@host", "-Q", f"{DOOMED},{project.app.conf.task_default_queue}"):
-        job = project.ended(early, early_id)
-        assert (job.state, job.error_class, job.losses) == ("failed", "WorkerLost", 1)
+    monkeypatch.setitem(project.settings["celery"], "worker_soft_shutdown_timeout", 5.0)
+    shut = project.gate.with_name("shut.gate")
+    with doomed(project, concurrency=3) as worker:
+        ends, ends_id = begin(project, "gated", "soft-ends")
+        early, early_id = begin(project, "gated", "soft-early", shut)
+        late, late_id = begin(project, "gated_late", "soft-late", shut)
+        worker.process.send_signal(signal.SIGQUIT)
+        worker.await_log("Initiating Soft Shutdown")
+        project.gate.touch()
+        job = project.ended(ends, ends_id)
+        assert (job.state, job.losses, worker.process.poll()) == ("complete", 0, None)
+        worker.process.wait(PATIENCE)
+    assert worker.process.pid not in [lease.pid for lease in leases(project)]
+    job = project.ended(early, early_id)
+    assert (job.state, job.error_class) == ("failed", "WorkerLost")
+    assert "not heard of" not in job.error_message
+    shut.touch()
+    with inherits(project, survivor):
         job = project.ended(late, late_id)
-        assert (job.state, job.attempt, job.losses, job.delivery) == ("complete", 2, 1, 2)
-    assert (len(project.seen("began", "late")), len(project.seen("ran", "late"))) == (2, 1)
-    assert project.seen("ran", "early") == []
-    assert leases(project) == []
+    assert (job.state, len(project.seen("ran", "soft-late"))) == ("complete", 1)
+    assert project.seen("ran", "soft-early") == []
+
+
+#: Task, what its batch says of losses, and: how it ends, how often it began.
+KILLED_WHOLE = {
+    ("gated", "fail"): ("failed", 1),
+    ("gated", "retry"): ("complete", 2),
+    ("gated_again", None): ("complete", 2),
+    ("gated_late", None): ("complete", 2),
+}
+
+
+@pytest.fixture(scope="module")
+def killed_whole(
+    make_project: Callable[..., Project],
+) -> Iterator[tuple[Project, dict[tuple[str, str | None], tuple[Batch, str]]]]:
+    """A job of each sort whose worker's main process is killed; the next has the same name and process id."""
+    project = make_project("rabbitmq", "mariadb")
+    same = {"concurrency": len(KILLED_WHOLE), "patches": "pid_one"}
+    with doomed(project, "-n", "same@host", **same) as worker:
+        begun = {
+            (task, on_loss): begin(project, task, f"{task}-{on_loss}", on_loss=on_loss)
+            for task, on_loss in KILLED_WHOLE
+        }
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait(PATIENCE)
+    project.gate.touch()
+    with doomed(project, "-n", "same@host", "-Q", f"{DOOMED},{project.app.conf.task_default_queue}", **same):
+        yield project, begun
+
+
+@pytest.mark.parametrize(("task", "on_loss"), KILLED_WHOLE)
+def test_a_killed_worker_loses_its_jobs_when_its_lease_is_over(
+    killed_whole: tuple[Project, dict[tuple[str, str | None], tuple[Batch, str]]], task: str, on_loss: str | None
+) -> None:
+    """Acknowledged early: on_loss decides. Late: RabbitMQ's own message is dropped, the sweep's runs.
+
+    A worker that comes back under the same name and process id is not taken for the one that died.
+    """
+    project, begun = killed_whole
+    state, began = KILLED_WHOLE[task, on_loss]
+    job = project.ended(*begun[task, on_loss])
+    assert (job.state, job.attempt, job.losses, job.delivery) == (state, began, 1, began)
+    key = f"{task}-{on_loss}"
+    assert (len(project.seen("began", key)), len(project.seen("ran", key))) == (began, began - 1)
+    if state == "failed":
+        assert job.error_class == "WorkerLost"
+        assert "not heard of for 3 s" in job.error_message
+    # The dead one's lease is gone.
+    assert [lease.pid for lease in leases(project)] == [1]
 
 
 def test_a_worker_that_was_stopped_for_long_reports_late(project: Project, survivor: Worker) -> None:

@@ -122,6 +122,17 @@ def test_a_job_revoked_before_its_start_is_cancelled(place: Place) -> None:
     assert not project.seen("ran", "revoked")
 
 
+def test_a_running_job_that_is_revoked_runs_on(place: Place) -> None:
+    """Without terminate, Celery does not touch what has begun, and its outcome counts."""
+    project = place.project
+    project.gate.unlink(missing_ok=True)
+    batch, job_id = project.enroll("gated", "revoked running", str(project.gate))
+    wait_for(lambda: project.seen("began", "revoked running"))
+    assert project.app.control.revoke(job_id, reply=True, timeout=10, limit=1)
+    project.gate.touch()
+    assert project.ended(batch, job_id).state == "complete"
+
+
 @pytest.mark.parametrize("kind", ["prefork", "gevent"])
 def test_a_running_job_that_is_terminated_is_cancelled(kind: str, request: pytest.FixtureRequest) -> None:
     """Its process dies or its greenlet is killed, on request: that is a cancellation, not a failure."""
@@ -161,6 +172,17 @@ def test_a_job_over_its_hard_time_limit_fails(kind: str, request: pytest.Fixture
     """Nothing in the task lives to tell: the worker's main process does."""
     job = request.getfixturevalue(kind).project.run("limited", "limited-" + kind)
     assert (job.state, job.error_class, job.attempt) == ("failed", "TimeLimitExceeded", 1)
+
+
+@pytest.mark.parametrize(
+    ("catches", "state", "error"), [(False, "failed", "SoftTimeLimitExceeded"), (True, "complete", None)]
+)
+def test_a_job_over_its_soft_time_limit_decides_itself(
+    prefork: Place, catches: bool, state: str, error: str | None
+) -> None:
+    """The limit is an exception in the task: who lets it pass fails, who catches it may end well."""
+    job = prefork.project.run("limited_softly", catches)
+    assert (job.state, job.error_class, job.attempt) == (state, error, 1)
 
 
 def test_a_job_whose_process_was_killed_fails(prefork: Place) -> None:

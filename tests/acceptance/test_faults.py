@@ -17,6 +17,8 @@ import pytest
 from acceptance import faults
 from acceptance.produce import whole_batch
 from acceptance.running import PATIENCE, Project, Worker, wait_for
+from acceptance.struck import Struck
+from acceptance.test_flows import check_order
 from acceptance.writing import effects, make_table
 
 from celery_flows import Batch
@@ -38,7 +40,7 @@ PRODUCING = (
     "block._write",
     "publish a message",
     "publish a chunk",
-    "jobs.mark_queued",
+    "publishing.mark_queued",
 )
 
 #: Before and after these a worker may be struck, in its pool or in its main process.
@@ -54,11 +56,39 @@ WORKING = (
     "finalize._report",
     "publish a message",
     "publish a chunk",
-    "jobs.mark_queued",
+    "publishing.mark_queued",
     "lease._renew",
     "workers.take_sweep_turn",
-    "jobs.take_overdue",
+    "publishing.take_overdue",
 )
+
+#: And these where jobs wait for one another.
+FLOWING = (
+    "jobs.complete",
+    "settle._end",
+    "effects.commit",
+    "edges.close",
+    "release.settle_waiting",
+    "edges.forget_release",
+    "add_job._add",
+    "block._write",
+    "finalize.finalize",
+    "finalize._report",
+    "publish a chunk",
+)
+
+#: These come by the clock: passes of the sweep, what waits in memory, and what follows a lease renewed late.
+BY_THE_CLOCK = {
+    "publishing.take",
+    "recover._take_waiting",
+    "leases.reserve",
+    "leases.let_go",
+    "leases.take_reserved",
+    "leases.end",
+    "lose._lose",
+    "edges.close",
+    "edges.forget_release",
+}
 
 #: How many cases make a sample; None: all are run.
 SIZE = None if os.environ.get("FLOWS_TEST_EXHAUSTIVE") == "1" else 4
@@ -154,6 +184,49 @@ def test_workers_are_struck_at_each_point(crew: Crew) -> None:
     see_the_end(crew, batch_ids)
 
 
+@pytest.mark.timeout(600)
+def test_workers_of_a_flow_are_struck_at_each_point(crew: Crew) -> None:
+    """No step is left out, made twice or left standing, whatever each runs for another; each comes in its turn."""
+    every = cases(FLOWING, "sqlite")
+    keys = []
+    for number, (point, action) in enumerate(random.Random(8).sample(every, SIZE or len(every))):
+        keys.append(f"flow{number}")
+        armed = faults.arm(folder(), point, action)
+        Struck.using(app=crew.project.app, context=keys[-1], tags=[keys[-1]]).start(keys[-1])
+        crew.until(lambda armed=armed: not armed.exists(), lambda armed=armed: f"{armed.name} was not reached")
+        (folder() / f"{point}.go").touch()
+    for key in keys:
+        see_the_end_of_a_flow(crew, key)
+
+
+def see_the_end_of_a_flow(crew: Crew, key: str) -> None:
+    """See that a flow ends as it is planned, that each effect happened once, and each job came in its turn."""
+    project = crew.project
+    [run] = Batch.list(tag=key, app=project.app)
+    crew.until(lambda: run.settled_at is not None and not project._open_callbacks(run), lambda: run.explain())
+    assert (run.status, run.progress.failed, run.progress.cancelled) == ("complete", 1, 1), run.progress
+    found = effects(project.settings["flows"]["database_url"], f"{key} ")
+    assert len(set(found)) == len(found)
+    names = [
+        "end",
+        "first",
+        "low 0",
+        "low 1",
+        "one",
+        "rescue",
+        "settled",
+        "side 0",
+        "side 1",
+        "steps one two",
+        "two",
+    ]
+    # What a job adds is added as often as it runs.
+    grown = [name for name in found if "grown" in name or "added" in name]
+    assert {name.split()[1] for name in grown} == {"grown", "added"}
+    assert sorted(set(found) - {*grown}) == [f"{key} {name}" for name in names]
+    check_order(project, run)
+
+
 def test_producers_are_struck_at_each_point(crew: Crew) -> None:
     """Either nothing was enrolled, and the program knows or died with it; or all of it runs."""
     project, chosen = crew.project, cases(PRODUCING, database_of(crew))
@@ -172,7 +245,7 @@ def test_producers_are_struck_at_each_point(crew: Crew) -> None:
     begun = [one for one in batch_ids if Batch.get(one, app=project.app).status != "pending"]
     see_the_end(crew, begun)
     # One died before it could say which batch; four with a batch that had not begun.
-    if database_of(crew) == "sqlite":
+    if SIZE is None or database_of(crew) == "sqlite":
         assert (len(batch_ids), len(begun)) == (len(chosen) - 2, len(chosen) - 2 - 3)
 
 
@@ -180,11 +253,21 @@ def test_no_commit_escapes(crew: Crew) -> None:
     """What a batch's way through the workers commits and publishes is what the test above strikes."""
     (folder() / "tracing").touch()
     see_the_end(crew, [whole_batch(crew.project.app)])
-
-    def reached() -> set[str]:
-        return {words.partition(" ")[2] for [words] in crew.project.seen("point")}
-
+    reached = lambda: reached_points(crew)  # noqa: E731
     crew.until(lambda: reached() >= {*WORKING}, reached)
     (folder() / "tracing").unlink()
-    # These come by the clock: a pass of the sweep, and a heartbeat while a message waits in memory.
-    assert reached() - {"vanished.take", "leases.reserve"} == {*WORKING}
+    assert reached() - BY_THE_CLOCK == {*WORKING}
+
+
+def test_no_commit_of_a_flow_escapes(crew: Crew) -> None:
+    """Nor any of those by which jobs wait for one another."""
+    (folder() / "tracing").touch()
+    Struck.using(app=crew.project.app, context="traced", tags=["traced"]).start("traced")
+    see_the_end_of_a_flow(crew, "traced")
+    (folder() / "tracing").unlink()
+    assert reached_points(crew) - BY_THE_CLOCK - {*WORKING} == {*FLOWING} - {*WORKING} - BY_THE_CLOCK
+
+
+def reached_points(crew: Crew) -> set[str]:
+    """The points by which workers came while they were traced."""
+    return {words.partition(" ")[2] for [words] in crew.project.seen("point")}

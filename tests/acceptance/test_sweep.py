@@ -16,7 +16,7 @@ from celery_flows.store import schema
 from celery_flows.store.database import Database
 
 #: Short enough to wait for.
-SHORT = {"lease_timeout": 1.5, "heartbeat_interval": 0.4}
+SHORT = {"lease_timeout": 3.0, "heartbeat_interval": 0.4}
 
 
 def wreck(project: Project) -> list[Batch]:

@@ -42,7 +42,8 @@ def effects(url: str, beginning: str = "") -> list[str]:
     return [name for name in names if name.startswith(beginning)]
 
 
-def _insert(connection: Connection, name: str) -> None:
+def insert(connection: Connection, name: str) -> None:
+    """Write a row."""
     connection.execute(text(f"INSERT INTO {TABLE} (name) VALUES (:name)"), {"name": name})
 
 
@@ -50,7 +51,7 @@ def _insert(connection: Connection, name: str) -> None:
 def write(self: Any, name: str, how: str = "well", gate: str = "") -> None:
     """Write a row, and end in one of several ways; most happen in the first attempt only."""
     with suppress(LookupError), self.job.transaction() as connection:
-        _insert(connection, name)
+        insert(connection, name)
         if how == "left":
             raise LookupError("out of the block, though not out of the task")
     seen("wrote", name, self.job.attempt)
@@ -88,7 +89,7 @@ def end_session(connection: Connection) -> None:
 def slow_write(self: Any, name: str) -> None:
     """Keep a connection for a while."""
     with self.job.transaction() as connection:
-        _insert(connection, name)
+        insert(connection, name)
         connection.execute(text("SELECT pg_sleep(0.1)"))
 
 
@@ -96,7 +97,7 @@ def slow_write(self: Any, name: str) -> None:
 def nested(self: Any, name: str) -> None:
     """Open the transaction twice."""
     with self.job.transaction() as outer, self.job.transaction() as inner:
-        _insert(inner, name)
+        insert(inner, name)
         seen("same", name, outer is inner)
 
 
@@ -108,7 +109,7 @@ def record(self: Any, batch_id: str, event: str, dies: str = "") -> None:
     point = dies if job.attempt == 1 else ""
     _die("before", point)
     with job.transaction() as connection:
-        _insert(connection, f"{batch_id} {event} {dies}".strip())
+        insert(connection, f"{batch_id} {event} {dies}".strip())
         _die("within", point)
     seen("recorded", batch_id, event, dies, job.attempt)
     _die("after", point)

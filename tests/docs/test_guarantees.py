@@ -19,3 +19,11 @@ def test_every_test_that_is_named_is_there() -> None:
         if not (ROOT / file).exists() or f"def {name}(" not in (ROOT / file).read_text()
     ]
     assert missing == []
+
+
+def test_every_death_names_its_proof() -> None:
+    """Each row of the table of deaths names a test with real workers."""
+    _, _, text = (ROOT / "docs/explanation/guarantees.md").read_text().partition("\n## Deaths\n")
+    rows = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 25
+    assert [row for row in rows if not re.search(r"\| `tests/acceptance/\w+\.py::\w+`[^|]*\|$", row)] == []

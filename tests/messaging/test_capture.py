@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from apps import called, flows_app, messages, plain_app, rows, run_message, shop_tasks, work
-from celery import Celery, Task, chain, chord, group, signals
+from celery import Celery, Task, group, signals
 from kombu import Connection, Exchange, Queue
 
 from celery_flows import Batch, NotJson
-from celery_flows.errors import CanvasNotSupported, DuplicateJob
+from celery_flows.errors import DuplicateJob
 
 
 @pytest.fixture
@@ -57,9 +57,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "expires as text": {"expires": SOON.isoformat()},
     "expired": {"expires": datetime(2020, 1, 1, tzinfo=UTC)},
     "headers": {"headers": {"tenant": 7, "nested": {"a": [1]}}},
-    "link": {"link": "SIGNATURE"},
-    "links": {"link": ["SIGNATURE", "SIGNATURE"]},
-    "link_error": {"link_error": "SIGNATURE"},
     "serializer": {"serializer": "pickle"},
     "compression": {"compression": "zlib"},
     "ignore_result": {"ignore_result": True},
@@ -88,8 +85,8 @@ def test_what_arrives_is_what_celery_sends(app: Celery, plain: Celery, options: 
 
 def sent(app: Celery, options: dict[str, Any], make: Callable[[Any], Any]) -> tuple[dict[str, Any], list[float]]:
     """Call with these options; then what of the message must be equal, and its times, in seconds."""
-    add, filled = app.tasks["shop.add"], {key: _fill(app, value) for key, value in options.items()}
-    make(lambda: add.apply_async((1,), {"y": 2}, task_id="the-id", **filled))
+    add = app.tasks["shop.add"]
+    make(lambda: add.apply_async((1,), {"y": 2}, task_id="the-id", **options))
     (message,) = messages(app) + messages(app, "rk")
     message.accept = {"application/json", "application/x-python-serialize"}
     headers, properties = dict(message.headers), dict(message.properties)
@@ -100,12 +97,6 @@ def sent(app: Celery, options: dict[str, Any], make: Callable[[Any], Any]) -> tu
         properties = _replaced(properties, own, common)
     content = (message.content_type, message.content_encoding, message.payload)
     return {"headers": headers, "properties": properties, "content": content}, times
-
-
-def _fill(app: Celery, value: Any) -> Any:
-    if isinstance(value, list):
-        return [_fill(app, one) for one in value]
-    return app.tasks["shop.note"].s(1).set(queue="later") if value == "SIGNATURE" else value
 
 
 def _seconds(moment: str | None) -> float:
@@ -236,26 +227,12 @@ def test_publish_signals_fire_once_a_message(app: Celery) -> None:
     assert {message.headers["traceparent"] for message in messages(app)} == {"00-abc"}
 
 
-@pytest.mark.parametrize("shape", ["chain", "chord"])
-def test_a_canvas_is_refused_whole(file_url: str, shape: str) -> None:
-    """A chain or a chord is refused, naming the task; nothing of the block is enrolled or published."""
-    with flows_app(file_url) as app:
-        app.conf.result_backend = "cache+memory://"
-        add, batch = app.tasks["shop.add"], Batch.create(app=app)
-        canvas = {"chain": chain(add.s(1), add.s(2)), "chord": chord([add.s(1), add.s(2)], add.s())}[shape]
-        with pytest.raises(CanvasNotSupported, match=rf"A {shape} can't be enrolled .* shop\.add"), batch.jobs():
-            add.delay(0)
-            canvas.apply_async()
-        assert (rows(app, batch_id=batch.id), messages(app), batch.status) == ([], [], "pending")
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda add: add.delay(1, object()), r"Positional argument 2 of shop\.add can't be stored as JSON"),
         (lambda add: add.delay(1, y={"a": [{1, 2}, print]}), r"Argument 'y' of shop\.add can't be stored as JSON"),
         (lambda add: add.apply_async((1,), headers={"a": object()}), r"Option 'headers' of shop\.add"),
-        (lambda add: add.apply_async((1,), link=lambda: None), r"Option 'link' of shop\.add"),
     ],
 )
 def test_what_json_cannot_hold_is_refused(app: Celery, call: Any, says: str) -> None:

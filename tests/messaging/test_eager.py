@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from apps import flows_app, notes_of, rows
-from celery import Celery, chain, group
+from celery import Celery, chain, chord, group
 
 from celery_flows import Batch, current_job
-from celery_flows.errors import CanvasNotSupported, ResultNotReady
+from celery_flows.errors import ResultNotReady
 
 
 @pytest.fixture(params=[False, True], ids=["quiet", "propagating"])
@@ -162,12 +162,15 @@ def test_what_runs_at_once_does_so(app: Celery, add: Any) -> None:
     assert (seen, batch.progress.total) == ([3, 7, 11], 0)
 
 
-def test_a_chain_is_refused(app: Celery, add: Any) -> None:
-    """What a block refuses it refuses in an eager app as well, where Celery would run it on the spot."""
-    batch = Batch.create(app=app)
-    with pytest.raises(CanvasNotSupported, match=r"shop\.note"), batch.jobs():
-        chain(app.tasks["shop.note"].si(), add.si(1))()
-    assert (notes_of(app), batch.progress.total) == ([], 0)
+def test_a_canvas_runs_at_the_end(app: Celery, add: Any) -> None:
+    """Chains and chords run when the block ends, each task after those it waits for, and results can be read."""
+    batch, total = Batch.create(app=app), app.tasks["shop.total"]
+    with batch.jobs():
+        one = chain(add.s(1, 2), add.s(3))()
+        all_of_them = chord([add.s(1), add.s(2)], total.s())()
+        assert notes_of(app) == []
+    assert (one.get(), one.parent.get(), all_of_them.get(), all_of_them.parent.get()) == (6, 3, 3, [1, 2])
+    assert (batch.status, batch.progress.complete) == ("complete", 5)
 
 
 def test_an_unregistered_task_fails(app: Celery) -> None:

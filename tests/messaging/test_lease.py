@@ -6,22 +6,24 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from locks import on_sqlite, wait_until
-from scenes import count, running_batch, state_of
+from scenes import count, row, running_batch, state_of
 
 from celery_flows.errors import InvalidSetting
 from celery_flows.messaging.lease import Lease
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
+from celery_flows.store.leases import reserve
 from celery_flows.transitions.claim import Holder, claim
 
 SETTINGS = Settings.build({"lease_timeout": 0.6, "heartbeat_interval": 0.1})
@@ -31,9 +33,9 @@ THREAD = "celery-flows-lease"
 
 
 @contextmanager
-def leased(database: Database) -> Iterator[Lease]:
+def leased(database: Database, reserved: Callable[[], dict[str, int]] = dict) -> Iterator[Lease]:
     """A lease of this process, that ends with the block."""
-    lease = Lease(SETTINGS, Database(database.url))
+    lease = Lease(SETTINGS, database, reserved)
     lease.start()
     try:
         yield lease
@@ -66,7 +68,7 @@ def rename(database: Database, old: str, new: str) -> None:
 
 def test_a_lease_is_renewed_until_it_is_stopped(database: Database) -> None:
     """The row is there when the worker begins, and its heartbeat goes on by itself."""
-    with leased(database) as lease:
+    with leased(Database(database.url)) as lease:
         first = heard(database, lease.id)
         assert first is not None
         for _ in range(2):
@@ -83,7 +85,7 @@ def test_a_worker_that_can_not_renew_takes_no_jobs_until_it_can(
     def said(words: str) -> bool:
         return words in caplog.text
 
-    with caplog.at_level(logging.WARNING), leased(database) as lease:
+    with caplog.at_level(logging.WARNING), leased(Database(database.url)) as lease:
         rename(database, "flows_workers", "away")
         try:
             wait_until(lambda: said("it takes no more jobs"), "a warning")
@@ -96,10 +98,39 @@ def test_a_worker_that_can_not_renew_takes_no_jobs_until_it_can(
     assert state_of(database, job) is JobState.RUNNING
 
 
+class Unanswering(Database):
+    """A database whose answers to some transactions are lost, after the commit."""
+
+    #: How many answers are lost from now on.
+    lost = 0
+
+    def transact(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        found = super().transact(work, *args, **kwargs)
+        if work is reserve and self.lost:
+            self.lost -= 1
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("the connection was lost"))
+        return found
+
+
+@pytest.mark.parametrize("still_has_it", [True, False])
+def test_what_waits_here_is_known_though_an_answer_was_lost(database: Database, *, still_has_it: bool) -> None:
+    """A message noted as this worker's, and gone when that is known, is noted as nobody's."""
+    _, [job] = running_batch(database)
+    reserved, unanswering = {job: 1}, Unanswering(database.url)
+    unanswering.lost = 2
+    with leased(unanswering, lambda: dict(reserved)) as lease:
+        assert row(database, job).worker_id == lease.id
+        if still_has_it:
+            wait_until(lambda: unanswering.lost == 0, "another try")
+        else:
+            reserved.clear()
+        wait_until(lambda: (row(database, job).worker_id == lease.id) is still_has_it, "what is known of it")
+
+
 @on_sqlite
 def test_a_lease_that_was_ended_is_written_again(database: Database) -> None:
     """The sweep had given this process up, which lives: the next heartbeat is a new row under the same id."""
-    with leased(database) as lease:
+    with leased(Database(database.url)) as lease:
         with database.engine.begin() as connection:
             connection.execute(database.tables.workers.delete())
         wait_until(lambda: heard(database, lease.id) is not None, "a new row")
@@ -115,6 +146,7 @@ import sys, os
 from celery_flows.messaging.lease import Lease
 from celery_flows.settings import Settings
 from celery_flows.store.database import Database
+from celery_flows.store.leases import reserve
 settings = Settings.build({"lease_timeout": 0.6, "heartbeat_interval": 0.1})
 Lease(settings, Database(sys.argv[1])).start()
 while not os.path.exists(sys.argv[2]):

@@ -9,8 +9,11 @@ import sqlalchemy as sa
 from apps import flows_app, notes_of, runtime_of, work
 from celery import Celery
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from sqlalchemy.exc import DBAPIError
 
 from celery_flows import Batch
+from celery_flows.errors import InvalidSetting
+from celery_flows.store import jobs
 
 #: What must not be readable.
 SECRET = "4111-1111"
@@ -128,3 +131,49 @@ def test_redacted_arguments_are_hidden_in_lists_and_given_to_tasks(file_url: str
         assert {job.args[0] for job in listed} == {"shop.pay ***"}
         assert {"note": "***"} in [job.kwargs for job in listed]
         assert (SECRET, SECRET) in notes_of(app)
+
+
+class Redaction:
+    """Hides what errors say, and leaves arguments alone."""
+
+    def error(self, task: str, message: str) -> str:
+        """Hide it."""
+        return f"{task}: {message.replace(SECRET, '***')}"
+
+
+def test_redacted_errors_are_hidden_in_lists(file_url: str) -> None:
+    """An object with a method for errors is asked for each that is shown."""
+    with flows_app(file_url, redact=Redaction()) as app:
+        batch = Batch.create(app=app)
+        with batch.jobs():
+            app.tasks["shop.fail"].delay(f"not with {SECRET}")
+        work(app)
+        [job] = batch.failed_jobs
+        assert (job.error_message, job.args) == ("shop.fail: not with ***", [f"not with {SECRET}"])
+
+
+def test_a_redaction_that_is_none_is_refused(file_url: str) -> None:
+    """Where jobs are shown it says what it must be."""
+    with flows_app(file_url, redact=7) as app:
+        batch = Batch.create(app=app)
+        with pytest.raises(InvalidSetting, match="arguments"):
+            _ = batch.failed_jobs
+
+
+def test_database_errors_tell_no_arguments(file_url: str) -> None:
+    """What a statement was given is users' data, and errors end up in logs."""
+    with flows_app(file_url) as app:
+        batch = Batch.create(app=app)
+        database = runtime_of(app).database
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE flows_jobs RENAME TO gone")
+        try:
+            with pytest.raises(DBAPIError) as caught, batch.jobs():
+                app.tasks["shop.note"].delay(SECRET)
+            assert SECRET not in str(caught.value)
+            with pytest.raises(DBAPIError) as caught:
+                database.run(jobs.probe, batch_id=SECRET)
+            assert SECRET not in str(caught.value)
+        finally:
+            with database.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE gone RENAME TO flows_jobs")

@@ -23,7 +23,7 @@ def flat(spool: Spool) -> list[NewJob]:
 
 def test_calls_come_back_in_order_as_often_as_asked() -> None:
     """Chunks in the file and the rest in memory are read in order, again and again."""
-    spool, calls = Spool(3), jobs(8)
+    spool, calls = Spool(3, NewJob), jobs(8)
     for call in calls:
         spool.append(call)
     assert len(spool) == 8
@@ -33,7 +33,7 @@ def test_calls_come_back_in_order_as_often_as_asked() -> None:
 
 def test_extending_and_going_on() -> None:
     """A spool takes over another's calls, and takes more after it has been read."""
-    spool, other = Spool(3), Spool(2)
+    spool, other = Spool(3, NewJob), Spool(2, NewJob)
     for call in jobs(4):
         spool.append(call)
     for call in jobs(3, first=4):
@@ -54,7 +54,7 @@ def left():
     files = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
     return [name for name in files if name.startswith(folder)] + os.listdir(folder)
 def filled():
-    spool = Spool(1)
+    spool = Spool(1, NewJob)
     spool.append(NewJob("id", "batch", "task", "shop.add", "[]", "{}", "{}"))
     assert len(left()) == 1, left()
     return spool

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apps import called, flows_app, work
+from apps import called, flows_app, runtime_of, work
 from celery import Celery
 
 from celery_flows import Batch
-from celery_flows.errors import BlockMisuse
+from celery_flows.errors import BatchFinished, BlockMisuse
+from celery_flows.messaging.sweep import sweep
 
 
 @pytest.fixture
@@ -81,6 +82,38 @@ def test_children_of_a_stream(app: Celery, add: Any) -> None:
             assert called(app) == [("shop.add", streaming)]
             assert child.parent == parent
     assert state_of(parent) == ("running", 2, False)
+
+
+def test_a_child_that_never_began_holds_up_no_batch_that_was_given_up(file_url: str) -> None:
+    """Its row is written with its jobs: who fails or dies between the two leaves nothing to wait for."""
+    with flows_app(file_url, chunk_size=1) as app:
+        batch = Batch.create(app=app)
+        with pytest.raises(ValueError, match=r"feed"), batch.jobs(streaming=True):
+            child = Batch.create(app=app)
+            app.tasks["shop.add"].delay(1)
+            with child.jobs():
+                app.tasks["shop.add"].delay(2)
+                raise ValueError("feed")
+        work(app)
+        assert state_of(batch) == ("failed", 2, True)
+        assert [job.kind for job in batch.failed_jobs] == ["block"]
+
+
+def test_a_childs_jobs_that_are_refused_leave_the_stream_as_it_was(app: Celery, add: Any) -> None:
+    """The program may go on: what it adds later is enrolled, and the child's row with it."""
+    batch = Batch.create(app=app)
+    with batch.jobs(streaming=True):
+        child = Batch.create(app=app)
+        with pytest.raises(BatchFinished), child.jobs():
+            add.delay(1)
+            child.cancel()
+        add.delay(2)
+    work(app)
+    assert state_of(batch) == ("running", 2, False)
+    # The child was finished before its parent knew of it.
+    assert sweep(runtime_of(app)).batches == (child.id,)
+    assert state_of(batch) == ("failed", 2, True)
+    assert [job.args for job in batch.completed_jobs] == [[2]]
 
 
 def test_where_it_can_not_stand(app: Celery) -> None:

@@ -14,7 +14,8 @@ from celery_flows.errors import BatchCancelled, BatchFinished, BatchUnfinished, 
 from celery_flows.states import TERMINAL, BatchState, Event, JobState, Kind
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, ReadyJob
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import tables
 from celery_flows.transitions.cancel import cancel
 from celery_flows.transitions.claim import claim
@@ -24,6 +25,7 @@ from celery_flows.transitions.listen import NewCallback, listen
 from celery_flows.transitions.lose import LossPolicy, lose
 from celery_flows.transitions.recover import recover_batches, take_overdue
 from celery_flows.transitions.reopen import Mode, reopen
+from celery_flows.transitions.retry_job import NextAttempt, retry_job
 from celery_flows.transitions.settle import settle
 from celery_flows.transitions.stream import abandon_stream, close_stream, open_stream
 
@@ -145,10 +147,23 @@ def ends(job: str, state: JobState = JobState.COMPLETE, batch: str = BATCH) -> A
     return lambda database: settle(database, ending, batch_id=batch)
 
 
-def adds(database: Database) -> list[ReadyJob]:
+def adds_as(job: str) -> Act:
     """A job of the batch adds another."""
-    database.transact(enroll, database.tables, [[call(BATCH, "more")]], [Share(BATCH, 1, starts=False)])
-    return []
+
+    def act(database: Database) -> list[ReadyJob]:
+        database.transact(enroll, database.tables, [[call(BATCH, job)]], [Share(BATCH, 1, starts=False)])
+        return []
+
+    return act
+
+
+adds = adds_as("more")
+
+
+def tries_again(job: str) -> Act:
+    """A job that runs asks for another attempt."""
+    attempt = NextAttempt(job, 1, f"token-{job}", "shop.score", "[2]", "{}", "{}")
+    return lambda database: retry_job(database, attempt)
 
 
 def listens(event: str) -> Act:
@@ -224,7 +239,7 @@ def faults(scene: Scene, course: Course) -> list[str]:
     late, ready = recover_batches(database)
     found += [f"left to the sweep: {late}"] if late else []
     armed += [job.id for job in ready if job.announces_id is not None]
-    for _ in range(4):
+    for _ in range(6):
         armed += [job.id for job in _finish(database) if job.announces_id is not None]
     found += _of_this_moment(database)
     found += [f"not finished: {batch.id}" for batch in _rows(database, "batches") if batch.settled_at is None]
@@ -244,11 +259,12 @@ def _of_this_moment(database: Database) -> list[str]:
         if batch.settled_at is not None and left:
             found.append(f"{batch.id} is finished falsely: {left} are left")
         mine = [job for job in jobs if job.announces_id == batch.id and job.round == batch.round]
-        events = {job.event for job in mine if job.id in _armed(mine)}
         allowed = {BatchState.COMPLETE: {Event.COMPLETE}, BatchState.FAILED: {Event.FAILURE}}
         due = allowed.get(BatchState(batch.state), set()) | ({Event.SETTLED} if batch.settled_at else set())
-        if events != due & {job.event for job in mine}:
-            found.append(f"{batch.id} is {batch.state}, and armed {events}")
+        armed = _armed(mine)
+        wrong = [f"{job.event} callback {job.id}" for job in mine if (job.id in armed) != (job.event in due)]
+        if wrong:
+            found.append(f"{batch.id} is {batch.state}, and armed falsely, or not: {wrong}")
     return found
 
 

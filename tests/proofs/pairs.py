@@ -43,19 +43,26 @@ OTHERS: dict[str, Pair] = {
     "lose-add": (actors.one_is_left, actors.loses("one"), actors.adds),
     "lose-cancel": (actors.one_is_left, actors.loses("one", "retry"), actors.cancels()),
     "again-late": (actors.one_is_left, actors.loses("one", "retry"), actors.ends("one")),
-    "add-add": (actors.one_is_left, actors.adds, actors.listens("complete")),
+    "add-add": (actors.undecided, actors.adds, actors.adds_as("another")),
+    "add-listen": (actors.one_is_left, actors.adds, actors.listens("complete")),
     "add-sweep": (actors.undecided, actors.adds, actors.sweeps),
     "add-advance": (actors.undecided, actors.adds, actors.advances),
     "add-cancel": (actors.one_is_left, actors.adds, actors.cancels()),
-    "add-reopen": (actors.undecided, actors.adds, actors.reopens()),
+    "add-reopen": (actors.finished, actors.adds, actors.reopens()),
     "sweep-sweep": (actors.undecided, actors.sweeps, actors.sweeps),
     "sweep-cancel": (actors.undecided, actors.sweeps, actors.cancels()),
     "sweep-reopen": (actors.undecided, actors.sweeps, actors.reopens()),
+    "sweep-advance": (actors.undecided, actors.sweeps, actors.advances),
+    "advance-advance": (actors.undecided, actors.advances, actors.advances),
     "advance-cancel": (actors.undecided, actors.advances, actors.cancels()),
     "advance-reopen": (actors.undecided, actors.advances, actors.reopens()),
     "cancel-cancel": (actors.two_run, actors.cancels(), actors.cancels()),
     "cancel-reopen": (actors.undecided, actors.cancels(), actors.reopens()),
     "reopen-reopen": (actors.finished, actors.reopens(), actors.reopens()),
+    "try-cancel": (actors.one_is_left, actors.tries_again("one"), actors.cancels()),
+    "try-lose": (actors.one_is_left, actors.tries_again("one"), actors.loses("one")),
+    "try-sweep": (actors.one_is_left, actors.tries_again("one"), actors.sweeps),
+    "try-fail": (actors.two_run, actors.tries_again("one"), actors.ends("two", FAILED)),
     "listen-sweep": (actors.undecided, actors.listens("settled"), actors.sweeps),
     "abandon-end": (actors.one_is_left_of_a_stream, actors.abandons, actors.ends("one")),
     "abandon-close": (actors.one_is_left_of_a_stream, actors.abandons, actors.closes),
@@ -76,12 +83,18 @@ THREE: dict[str, Act] = {
     "cancel": actors.cancels(),
     "reopen": actors.reopens(),
     "lose": actors.loses("two"),
+    "advance": actors.advances,
 }
 
 
 @contextmanager
 def playing(
-    database: Database, make: Callable[[Database], None], acts: Sequence[Act], *, is_fine: bool = False
+    database: Database,
+    make: Callable[[Database], None],
+    acts: Sequence[Act],
+    *,
+    is_fine: bool = False,
+    check: Callable[[Scene, Course], list[str]] = faults,
 ) -> Iterator[Callable[[Schedule], Course]]:
     """Plays a scene from its beginning, and checks its end."""
     scene = Scene.of(database, make)
@@ -90,7 +103,7 @@ def playing(
     def play(schedule: Schedule) -> Course:
         scene.begin()
         course = stage.plays(acts, schedule)
-        found = faults(scene, course)
+        found = check(scene, course)
         assert found == [], f"{found}\n{course}"
         return course
 

@@ -2,26 +2,24 @@
 
 Each actor has a thread and a connection of its own, and stops at a gate before each statement that reads,
 locks or commits. A plain write inside a transaction goes through with the statement before it: nobody sees it
-before the commit. With fine gates each statement has one.
+before the commit. With fine gates each statement has one. From one gate to the next is a step.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sqlalchemy as sa
 from locks import DEADLINE
+from proofs.footprints import Footprint, Footsteps
 
 from celery_flows.store.database import Database
 from celery_flows.store.statements import Prepared
-
-T = TypeVar("T")
 
 Act = Callable[[Database], Any]
 
@@ -38,6 +36,10 @@ class Gated(Database):
     server_id: int | None = None
     _is_in_transaction = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.footsteps = Footsteps()
+
     def _make_engine(self) -> sa.Engine:
         engine = super()._make_engine()
         sa.event.listen(engine, "checkout", self._note_connection)
@@ -50,6 +52,7 @@ class Gated(Database):
 
     def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> Any:  # type: ignore[override]
         self._pass(prepared.sql)
+        self.footsteps.alone(prepared.sql)
         return Database._run_once(engine, prepared, values)
 
     def _note_connection(self, connection: Any, record: Any, proxy: Any) -> None:
@@ -68,6 +71,13 @@ class Gated(Database):
         return super().transact(work, *args, **kwargs)
 
     def _before_statement(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        self._stop_before(statement)
+        if self._is_in_transaction:
+            self.footsteps.within(statement)
+        else:
+            self.footsteps.alone(statement)
+
+    def _stop_before(self, statement: str) -> None:
         if statement.startswith("BEGIN") or (self.dialect == "sqlite" and self._is_in_transaction):
             return
         is_write = statement.lstrip().startswith(("UPDATE", "INSERT", "DELETE"))
@@ -82,9 +92,11 @@ class Gated(Database):
         if self._is_in_transaction and self.dialect != "sqlite":
             self._pass("COMMIT")
         self._is_in_transaction = False
+        self.footsteps.commit()
 
     def _rollback(self, connection: Any) -> None:
         self._is_in_transaction = False
+        self.footsteps.roll_back()
 
     def _pass(self, statement: str) -> None:
         if self.gate is not None:
@@ -102,6 +114,8 @@ class Actor:
         self.result: Any = None
         self.error: BaseException | None = None
         self.said: list[str] = []
+        #: What the last step came by so far.
+        self.footprint = Footprint()
         database.gate = self._wait
         database.server_id = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -124,6 +138,7 @@ class Actor:
                 raise TimeoutError(f"nobody opened the gate before {statement}")
             self._is_at_gate = self._may_pass = False
             self.said.append(statement)
+            self.footprint = self._database.footsteps.begin()
 
     @property
     def has_stopped(self) -> bool:
@@ -184,22 +199,33 @@ class Lookout:
             self._connection.close()
 
 
-#: Says which of those who can go on goes on: by how many steps were made, and who can.
-Schedule = Callable[[int, Sequence[int]], int]
+@dataclass
+class Step:
+    """Who went on from one gate to the next, and what came of it."""
+
+    who: int
+    #: Who could have gone on.
+    ready: tuple[int, ...]
+    said: str
+    footprint: Footprint
+    #: Whether it stood at its next gate, or at its end, when the next step was made; else it waits for a lock.
+    is_over: bool
+
+
+#: Says which of those who can go on goes on: by the steps that were made, and who can.
+Schedule = Callable[[Sequence[Step], Sequence[int]], int]
 
 
 @dataclass
 class Course:
-    """How it went: what each did, and between whom there was a choice at each step."""
+    """How it went: what each did, step by step."""
 
     results: list[Any]
     errors: list[BaseException | None]
-    #: At each step: who went on, and who could have.
-    steps: list[tuple[int, tuple[int, ...]]]
-    said: list[tuple[int, str]]
+    steps: list[Step]
 
     def __str__(self) -> str:
-        return "\n".join(f"{'ABC'[who]}: {' '.join(what.split())[:150]}" for who, what in self.said)
+        return "\n".join(f"{'ABC'[one.who]}: {' '.join(one.said.split())[:150]}" for one in self.steps)
 
 
 class Stage:
@@ -218,19 +244,17 @@ class Stage:
     def plays(self, acts: Sequence[Act], schedule: Schedule) -> Course:
         """Let each do its thing, a step at a time."""
         actors = [Actor(database, act) for database, act in zip(self._databases, acts, strict=False)]
-        steps: list[tuple[int, tuple[int, ...]]] = []
-        said: list[tuple[int, str]] = []
+        steps: list[Step] = []
         try:
             while (ready := self._ready(actors)) is not None:
-                who = schedule(len(steps), ready) if len(ready) > 1 else ready[0]
-                steps.append((who, ready))
+                who = schedule(steps, ready)
                 actors[who].go()
-                actors[who].stops_or_waits(self._lookout.waits)
-                said.append((who, actors[who].said[-1]))
+                is_over = actors[who].stops_or_waits(self._lookout.waits)
+                steps.append(Step(who, ready, actors[who].said[-1], actors[who].footprint, is_over))
         finally:
             for actor in actors:
                 actor.ends()
-        return Course([one.result for one in actors], [one.error for one in actors], steps, said)
+        return Course([one.result for one in actors], [one.error for one in actors], steps)
 
     def _ready(self, actors: Sequence[Actor]) -> tuple[int, ...] | None:
         """Who stands at a gate; None: all have come to their end."""
@@ -252,62 +276,3 @@ class Stage:
         for one in self._databases:
             one.gate = None
             one.close()
-
-
-# ---------------------------------------------------------------- which schedules
-
-
-def every_schedule(play: Callable[[Schedule], Course], limit: int) -> Iterator[Course]:
-    """All schedules there are, depth first, up to a number of them."""
-    prefix: list[int] = []
-    for _ in range(limit):
-        course = play(_following(list(prefix)))
-        yield course
-        chosen = [who for who, _ in course.steps]
-        # Back to the last step at which one later in the row could have gone on.
-        for at in range(len(chosen) - 1, -1, -1):
-            later = [who for who in course.steps[at][1] if who > chosen[at]]
-            if later:
-                prefix = [*chosen[:at], later[0]]
-                break
-        else:
-            return
-
-
-def _following(prefix: list[int]) -> Schedule:
-    def choose(step: int, ready: Sequence[int]) -> int:
-        return prefix[step] if step < len(prefix) and prefix[step] in ready else ready[0]
-
-    return choose
-
-
-def some_schedules(play: Callable[[Schedule], Course], number: int, seed: int) -> Iterator[Course]:
-    """So many schedules, at random by a seed."""
-    dice = random.Random(seed)
-    for _ in range(number):
-        yield play(lambda _, ready: dice.choice(list(ready)))
-
-
-def schedules_with_switches(play: Callable[[Schedule], Course], actors: int, switches: int) -> Iterator[Course]:
-    """All schedules in which one who could go on is put off at most so many times."""
-    waiting: list[list[tuple[int, int]]] = [[(0, first)] for first in range(actors)]
-    while waiting:
-        turns = waiting.pop()
-        course = play(_in_turns(turns))
-        yield course
-        if len(turns) <= switches:
-            for at in range(turns[-1][0] + 1, len(course.steps)):
-                (who, ready), before = course.steps[at], course.steps[at - 1][0]
-                # Where the one before can't go on, it is no switch that another does.
-                if before in ready:
-                    waiting += [[*turns, (at, other)] for other in ready if other != who]
-
-
-def _in_turns(turns: Sequence[tuple[int, int]]) -> Schedule:
-    """From a step on it is somebody's turn, as long as he can go on."""
-
-    def choose(step: int, ready: Sequence[int]) -> int:
-        whose = [who for at, who in turns if at <= step]
-        return next((who for who in reversed(whose) if who in ready), ready[0])
-
-    return choose

@@ -1,43 +1,30 @@
-"""Each guard is needed: without it a schedule or a scene goes wrong that goes right with it."""
+"""Each guard that two at once need is needed: without it a schedule goes wrong that goes right with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
-import sqlalchemy as sa
 from locks import on_servers
 from proofs import actors
-from proofs.actors import Scene, faults
-from proofs.stepping import Act, Stage, every_schedule
-from scenes import fate_of, running_batch, state_of
+from proofs.actors import BATCH, Scene, faults
+from proofs.schedules import schedules_with_switches
+from proofs.stepping import Act, Course, Schedule, Stage
+from scenes import batch_row, state_of
 
 from celery_flows.states import BatchState, JobState
+from celery_flows.store import batches, jobs
 from celery_flows.store import database as door
-from celery_flows.store import jobs
-from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Ending, Published
-from celery_flows.store.statements import word
-from celery_flows.store.tables import Tables
-from celery_flows.transitions import admit, enroll
-from celery_flows.transitions.claim import Holder, claim
-from celery_flows.transitions.lease import expire, renew
-from celery_flows.transitions.lose import LossPolicy, lose
-from celery_flows.transitions.publish import mark_published
-from celery_flows.transitions.recover import take_turn
-from celery_flows.transitions.retry_job import NextAttempt, retry_job
-from celery_flows.transitions.settle import settle
+from celery_flows.store.database import Database
+from celery_flows.transitions import enroll
+from celery_flows.transitions.cancel import cancel
+
+on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
 Remove = Callable[[pytest.MonkeyPatch], None]
-
-LEASE = 60.0
-MOST = 40
-
-with_and_without = pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
-
-
-# ---------------------------------------------------------------- guards that two at once need
+#: A scene, and those who act at once in it.
+Pair = tuple[Callable[[Database], None], list[Act]]
 
 
 def no_check_under_the_lock(patch: pytest.MonkeyPatch) -> None:
@@ -50,16 +37,23 @@ def no_check_by_adders(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(enroll, "admit", lambda *_, **__: None)
 
 
-def no_lock_by_adders(patch: pytest.MonkeyPatch) -> None:
-    """Look at the batch, but without holding it."""
-    standing = admit.batches.standing
-    patch.setattr(
-        admit.batches,
-        "standing",
-        lambda connection, tables, batch_id, lock=None: standing(
-            connection, tables, batch_id, None if lock == "shared" else lock
-        ),
-    )
+def _no_lock(patch: pytest.MonkeyPatch, unlocked: str) -> None:
+    standing = batches.standing
+
+    def look(connection: Any, tables: Any, batch_id: str, lock: str | None = None) -> Any:
+        return standing(connection, tables, batch_id, None if lock == unlocked else lock)
+
+    patch.setattr(batches, "standing", look)
+
+
+def no_shared_lock(patch: pytest.MonkeyPatch) -> None:
+    """Who adds a job or a callback, or lets a job run again, looks at the batch without holding it."""
+    _no_lock(patch, "shared")
+
+
+def no_exclusive_lock(patch: pytest.MonkeyPatch) -> None:
+    """Who decides about a batch, cancels or retries it, looks at it without holding it."""
+    _no_lock(patch, "exclusive")
 
 
 def repeatable_read(patch: pytest.MonkeyPatch) -> None:
@@ -67,41 +61,54 @@ def repeatable_read(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(door._BEGIN, "postgresql", "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
 
-def goes_wrong(database: Database, make: Callable[[Database], None], acts: Sequence[Act]) -> bool:
-    """Whether a schedule of those who act at once leaves something wrong."""
-    scene, stage = Scene.of(database, make), Stage(database, len(acts))
+def goes_wrong(
+    database: Database,
+    pair: Pair,
+    is_wrong: Callable[[Scene, Course], Any] = lambda scene, course: faults(scene, course),
+) -> bool:
+    """Whether something is left wrong where one of the two is put off once, at any of its statements."""
+    make, acts = pair
+    scene, stage = Scene.of(database, make), Stage(database, len(acts), is_fine=True)
 
-    def is_wrong() -> bool:
-        return any(faults(scene, course) for course in every_schedule(play, MOST))
-
-    def play(schedule: Any) -> Any:
+    def play(schedule: Schedule) -> Course:
         scene.begin()
         return stage.plays(acts, schedule)
 
     try:
-        return is_wrong()
+        return any(is_wrong(scene, course) for course in schedules_with_switches(play, 2, 1))
     finally:
         stage.close()
 
 
-ADDING = (actors.undecided, [actors.adds, actors.advances])
+ADDING: Final[Pair] = (actors.undecided, [actors.adds, actors.advances])
+LISTENING: Final[Pair] = (actors.undecided, [actors.listens("complete"), actors.advances])
 
 
 @on_servers
-def test_adding_beside_the_end(database: Database) -> None:
-    """A job that is added while the batch ends is seen by who ends it, or refused."""
-    assert not goes_wrong(database, *ADDING)
+@pytest.mark.parametrize("pair", [ADDING, LISTENING], ids=["job", "callback"])
+def test_adding_beside_the_end(database: Database, pair: Pair) -> None:
+    """A job or a callback that is added while the batch ends is seen by who ends it, or refused."""
+    assert not goes_wrong(database, pair)
 
 
 @on_servers
-@pytest.mark.parametrize("remove", [no_check_under_the_lock, no_check_by_adders, no_lock_by_adders])
+@pytest.mark.parametrize(
+    "remove", [no_check_under_the_lock, no_check_by_adders, no_shared_lock, no_exclusive_lock]
+)
 def test_adding_goes_wrong_unguarded(database: Database, monkeypatch: pytest.MonkeyPatch, remove: Remove) -> None:
-    """It is by these three together."""
+    """It is by these four together."""
     remove(monkeypatch)
-    assert goes_wrong(database, *ADDING)
+    assert goes_wrong(database, ADDING)
 
 
-@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+@on_servers
+def test_listening_goes_wrong_without_its_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback would wait for an event that has been."""
+    no_shared_lock(monkeypatch)
+    assert goes_wrong(database, LISTENING)
+
+
+@on_postgresql
 def test_adding_goes_wrong_above_read_committed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """There, who waited for the batch's lock still sees what was there before, and ends the batch falsely.
 
@@ -109,110 +116,65 @@ def test_adding_goes_wrong_above_read_committed(database: Database, monkeypatch:
     for statements in another order.
     """
     repeatable_read(monkeypatch)
-    assert goes_wrong(database, *ADDING)
+    assert goes_wrong(database, ADDING)
 
 
-# ---------------------------------------------------------------- guards that one late message needs
+# ---------------------------------------------------------------- cancelling
 
 
-def unconditional(tables: Tables, **values: Any) -> sa.Update:
-    """An UPDATE of one job that asks for nothing else."""
-    return tables.jobs.update().where(tables.jobs.c.id == sa.bindparam("at_id")).values(**values)
+def ends_and_reopens(database: Database) -> list[Any]:
+    """The last job of a batch that has failed ends, and a user retries the batch."""
+    actors.ends("one")(database)
+    return actors.reopens()(database)
 
 
-@with_and_without
-def test_the_fence_in_settle(database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool) -> None:
-    """A job that was given up and runs again is not ended by a worker that it was taken from."""
-    if not is_guarded:
-        ending = {"state": word(JobState.COMPLETE)}
-        monkeypatch.setattr(jobs, "complete", lambda tables, _: unconditional(tables, **ending))
-    batch, [job] = running_batch(database)
-    claim(database, job, 1, "first")
-    lose(database, job, "first", LossPolicy("retry", 3), "it was stopped")
-    assert claim(database, job, 2, "second") == 2
-    settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="first"), batch_id=batch)
-    assert (fate_of(database, batch) == (BatchState.RUNNING, False)) is is_guarded
+def only_cancels(database: Database) -> list[Any]:
+    """A user cancels."""
+    return cancel(database, BATCH).ready
 
 
-@with_and_without
-def test_the_condition_of_the_publish_mark(
-    database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool
-) -> None:
-    """A worker that was faster than the mark keeps its job: a second message does not get it."""
-
-    def mark(connection: Connection, tables: Tables, published: Sequence[Published]) -> None:
-        for one in published:
-            connection.execute(unconditional(tables, state=JobState.QUEUED), {"at_id": one.job_id})
-
-    if not is_guarded:
-        monkeypatch.setattr(jobs, "mark_queued", mark)
-    _, [job] = running_batch(database)
-    assert claim(database, job, 1, "fast") == 1
-    mark_published(database, [Published(job, 1)])
-    assert (claim(database, job, 1, "duplicate") is None) is is_guarded
+#: A batch that has failed and waits for its last job is cancelled, while that job ends and somebody retries it.
+CANCELLING: Final[Pair] = (actors.one_is_left_the_other_failed, [only_cancels, ends_and_reopens])
 
 
-def claim_without(*conditions: str) -> Callable[[Tables, str], Any]:
-    """The claim, with some of its conditions met by whatever there is."""
-    whole = jobs.claim
-
-    def claim_anyhow(tables: Tables, dialect: str) -> Any:
-        statement = whole(tables, dialect)
-        kept = [one for one in statement._where_criteria if not any(name in str(one) for name in conditions)]
-        assert len(kept) == len(statement._where_criteria) - len(conditions)
-        statement._where_criteria = tuple(kept)
-        return statement
-
-    return claim_anyhow
+def cancels_falsely(scene: Scene, course: Course) -> bool:
+    """Whether jobs of the new round were ended, and the batch is not cancelled."""
+    batch = batch_row(scene.database, BATCH)
+    ended = [job for job in ("one", "two") if state_of(scene.database, job) is JobState.CANCELLED]
+    return bool(ended) and batch.round == 2 and batch.state != BatchState.CANCELLED
 
 
-@with_and_without
-def test_the_state_in_the_claim(database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool) -> None:
-    """The same message twice at once is one run."""
-    if not is_guarded:
-        monkeypatch.setattr(jobs, "claim", claim_without("at_token"))
-    _, [job] = running_batch(database)
-    assert claim(database, job, 1, "first") == 1
-    assert (claim(database, job, 1, "second") is None) is is_guarded
+@on_servers
+def test_a_cancel_belongs_to_a_round(database: Database) -> None:
+    """It finds the batch in the one round, or in the other; never does it end a round's jobs without its fate."""
+    assert not goes_wrong(database, CANCELLING, cancels_falsely)
 
 
-@with_and_without
-def test_the_delivery_in_the_claim(database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool) -> None:
-    """An old message does not run the next attempt, before its time and with the old arguments."""
-    if not is_guarded:
-        monkeypatch.setattr(jobs, "claim", claim_without("at_delivery"))
-    _, [job] = running_batch(database)
-    claim(database, job, 1, "first")
-    retry_job(database, NextAttempt(job, 1, "first", "shop.score", "[2]", "{}", "{}"))
-    assert (claim(database, job, 1, "redelivered") is None) is is_guarded
+@on_servers
+def test_a_cancel_goes_wrong_without_its_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would see the old round's fate, and end the new round's jobs."""
+    no_exclusive_lock(monkeypatch)
+    assert goes_wrong(database, CANCELLING, cancels_falsely)
 
 
-@with_and_without
-def test_the_lease_in_the_claim(database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool) -> None:
-    """A worker that was given up takes nothing more, as that would be given up while it runs."""
-    if not is_guarded:
-        monkeypatch.setattr(jobs, "claim", claim_without("at_worker"))
-    _, [job] = running_batch(database)
-    take_turn(database, 0)
-    for worker in ("living", "stopped"):
-        renew(database, worker, "host", 1, LEASE)
-    silence(database, "stopped")
-    expire(database, LEASE, LossPolicy("fail", 3))
-    is_taken = claim(database, job, 1, "late", Holder("stopped", LEASE)) is not None
-    assert is_taken is not is_guarded
-    assert expire(database, LEASE, LossPolicy("fail", 3)).lost == [] or not is_guarded
-    assert state_of(database, job) == (JobState.READY if is_guarded else JobState.FAILED)
+#: A lost job is to run again, while its batch is cancelled.
+LOSING: Final[Pair] = (actors.one_is_left, [actors.loses("one", "retry"), only_cancels])
 
 
-def silence(database: Database, worker_id: str) -> None:
-    """Let a worker have been silent for long, while others were heard all the time."""
-    workers = database.tables.workers
+def runs_on(scene: Scene, course: Course) -> bool:
+    """Whether a job is left to be run in a batch that is cancelled."""
+    is_cancelled = batch_row(scene.database, BATCH).state == BatchState.CANCELLED
+    return is_cancelled and state_of(scene.database, "one") is JobState.READY
 
-    def write(connection: Connection) -> None:
-        long_ago = connection.scalar(sa.select(sa.func.min(workers.c.started_at)))
-        assert long_ago is not None
-        old = long_ago.replace(year=2020)
-        connection.execute(workers.update().where(workers.c.id == worker_id).values(heartbeat_at=old))
-        connection.execute(workers.update().where(workers.c.id == "sweep").values(started_at=old))
 
-    database.transact(write)
+@on_servers
+def test_a_lost_job_does_not_run_again_in_a_cancelled_batch(database: Database) -> None:
+    """Either the cancel finds it unstarted, or it finds the batch cancelled."""
+    assert not goes_wrong(database, LOSING, runs_on)
+
+
+@on_postgresql
+def test_a_lost_job_runs_again_without_its_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither would have seen the other; InnoDB's cancel waits for the row of the job in any case."""
+    no_shared_lock(monkeypatch)
+    assert goes_wrong(database, LOSING, runs_on)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import combinations_with_replacement, islice
 
 import pytest
 from locks import on_servers, on_sqlite
 from proofs.actors import Scene
-from proofs.pairs import DANGEROUS, OTHERS, playing
-from proofs.stepping import every_schedule, schedules_with_switches, some_schedules
+from proofs.pairs import DANGEROUS, OTHERS, PAIRS, playing
+from proofs.schedules import every_schedule, schedules_with_switches, some_schedules
 
 from celery_flows.store.database import Database
 
@@ -16,6 +16,17 @@ from celery_flows.store.database import Database
 SEED = 20260101
 #: Schedules of a pair, of one that is dangerous and of any other.
 MOST, SOME = 20, 1
+
+
+def test_each_meets_each() -> None:
+    """Of what may happen to a batch no two kinds are left out."""
+    kinds = ("end", "add", "sweep", "cancel", "reopen", "advance")
+    left = [
+        pair
+        for pair in combinations_with_replacement(kinds, 2)
+        if not {"-".join(pair), "-".join(pair[::-1])} & {*PAIRS}
+    ]
+    assert left == []
 
 
 @on_servers

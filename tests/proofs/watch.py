@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from proofs.world import World
+from proofs.world import LEASE, World
 
+from celery_flows.queries.explain import explain
 from celery_flows.queries.progress import progress
+from celery_flows.settings import Settings
 from celery_flows.states import TERMINAL, BatchState, Event, JobState, Kind
 from celery_flows.store.database import Database
 from celery_flows.tolerance import Tolerance
@@ -44,9 +46,25 @@ class Seen:
         """A batch's jobs, children and blocks."""
         return [job for job in self.jobs.values() if job.batch_id == batch_id]
 
+    def went_wrong(self, batch_id: str) -> int:
+        """How many of a batch's jobs count against its tolerance."""
+        return sum(job.wrong for job in self.of(batch_id) if job.kind != Kind.JOIN)
+
     def callbacks(self, batch: Any) -> list[Any]:
         """A batch's callbacks of this round."""
         return [job for job in self.jobs.values() if job.announces_id == batch.id and job.round == batch.round]
+
+
+def _has_begun(batch: Any) -> bool:
+    """Whether it was a flow's turn: one that ends before says nothing, and may begin in the same round."""
+    return batch.started_at is not None or batch.state == BatchState.PENDING
+
+
+def _is_real(job: Any) -> bool:
+    """Whether a row is a job to a user."""
+    if job.kind == Kind.BLOCK:
+        return bool(job.state == JobState.FAILED)
+    return job.kind != Kind.JOIN and (job.kind != Kind.PLAN or job.state != JobState.COMPLETE)
 
 
 @dataclass
@@ -73,34 +91,40 @@ class Watch:
         self._claims(seen)
         twice = [key for key, number in self.world.armed.items() if number > 1]
         assert twice == [], f"handed to two publishers: {twice}"
+        self.world.has_reopened = False
         return seen
 
     def _counts(self, seen: Seen, batch: Any) -> None:
         counted = progress(self.world.database, batch.id)
         assert counted.total == counted.complete + counted.failed + counted.cancelled + counted.pending
-        real = [job for job in seen.of(batch.id) if job.kind != Kind.BLOCK or job.state == JobState.FAILED]
+        real = [job for job in seen.of(batch.id) if _is_real(job)]
         assert counted.total == len(real), f"{batch.id}: {counted} of {len(real)} jobs"
         # What a cancelled batch tolerates asks nobody.
         if batch.state != BatchState.CANCELLED and not Tolerance.parse(batch.tolerate).is_none:
-            wrong = sum(job.wrong for job in seen.of(batch.id))
+            wrong = seen.went_wrong(batch.id)
             assert seen.wrong[batch.id] == wrong, f"{batch.id}: {seen.wrong[batch.id]} tallied, {wrong} went wrong"
 
     def _fate(self, seen: Seen, batch: Any) -> None:
         key = (batch.id, batch.round)
         assert (batch.state in UNDECIDED) == (batch.completed_at is None)
+        if not _has_begun(batch):
+            return
         assert self.fates.get(key, batch.state) == batch.state, f"{key}: {self.fates[key]} became {batch.state}"
         if batch.state in UNDECIDED or key in self.fates:
             return
         self.fates[key] = batch.state
         tolerance, jobs = Tolerance.parse(batch.tolerate), seen.of(batch.id)
-        wrong = sum(job.wrong for job in jobs)
-        is_abandoned = any(job.kind == Kind.BLOCK and job.wrong for job in jobs)
-        is_too_much = is_abandoned or wrong > tolerance.limit(len([job for job in jobs if job.kind != Kind.BLOCK]))
+        wrong = seen.went_wrong(batch.id)
+        is_incomplete = any(job.kind in (Kind.BLOCK, Kind.PLAN) and job.wrong for job in jobs)
+        calls = [job for job in jobs if job.kind in (Kind.TASK, Kind.BATCH)]
+        is_too_much = is_incomplete or wrong > tolerance.limit(len(calls))
         if batch.state != BatchState.CANCELLED:
             assert is_too_much == (batch.state == BatchState.FAILED), f"{key}: {batch.state}, {wrong} went wrong"
 
     def _finished(self, seen: Seen, batch: Any) -> None:
         key = (batch.id, batch.round)
+        if not _has_begun(batch):
+            return
         if batch.settled_at is None:
             assert key not in self.finished, f"{key} was finished, and is no more"
             return
@@ -119,13 +143,18 @@ class Watch:
         }
         for one in callbacks:
             is_armed = one.state not in UNARMED
-            assert is_armed == due[Event(one.event)], f"{one.event} of {batch.id} is {one.state}: {batch.state}"
+            assert is_armed == (_has_begun(batch) and due[Event(one.event)]), (
+                f"{one.event} of {batch.id} is {one.state}: {batch.state}"
+            )
             assert batch.settled_at is None or one.state != JobState.WAITING
 
     def _outcome(self, seen: Seen, job: Any) -> None:
         batch = seen.batches[job.batch_id or job.announces_id]
         child = seen.batches.get(job.id)
         key = (job.id, job.round if job.announces_id else batch.round, child and child.round)
+        if self.world.has_reopened and self.outcomes.get(key) != JobState.COMPLETE:
+            # What had waited in vain for a flow that runs again waits again in the same round.
+            self.outcomes.pop(key, None)
         if job.state not in TERMINAL:
             assert key not in self.outcomes, f"{key} was {self.outcomes[key]}, and is {job.state}"
             return
@@ -143,11 +172,24 @@ class Watch:
             job = seen.jobs[held.job.id]
             assert (job.state, job.token) == (JobState.RUNNING, held.token), f"{held} was taken away: {job}"
 
+    def explanations(self) -> None:
+        """Check that for each batch something is named that it waits for, or that it waits for nothing."""
+        seen = Seen.now(self.world.database)
+        for batch in seen.batches.values():
+            callbacks = [
+                one for one in seen.jobs.values() if one.announces_id == batch.id and one.state not in UNARMED
+            ]
+            is_over = batch.settled_at is not None and all(one.state in TERMINAL for one in callbacks)
+            found = explain(self.world.database, batch.id, Settings(lease_timeout=LEASE))
+            assert bool(found.reasons) != is_over, f"{batch}: {found}"
+
     def end(self) -> None:
         """Check that nothing is left to do."""
         seen = self.look()
         for batch in seen.batches.values():
-            is_over = batch.settled_at is not None or batch.started_at is None
+            # One whose maker died before it stood in its parent is nobody's, and holds nothing up.
+            is_orphan = batch.parent_id is not None and batch.id not in seen.jobs
+            is_over = batch.settled_at is not None or (is_orphan and batch.started_at is None)
             assert is_over, f"{batch} is stranded: {seen.of(batch.id)}"
         for job in seen.jobs.values():
             batch = seen.batches[job.batch_id or job.announces_id]

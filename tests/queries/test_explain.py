@@ -6,62 +6,26 @@ import re
 from datetime import timedelta
 
 import pytest
-import sqlalchemy as sa
+from explaining import hear_others, on_worker, only_reason, why
 from scenes import add_callback, age, enroll_jobs, make_batch, row, run_job, running_batch
 
 from celery_flows.errors import BatchNotFound
 from celery_flows.ids import new_id
-from celery_flows.queries.explain import Explanation, explain
-from celery_flows.settings import Settings
 from celery_flows.states import JobState
 from celery_flows.store import jobs as job_statements
 from celery_flows.store import leases
-from celery_flows.store.database import Connection, Database
-from celery_flows.store.jobs import Published
-from celery_flows.store.tables import Tables
-from celery_flows.store.types import utcnow
+from celery_flows.store.database import Database
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import Published
 from celery_flows.transitions.cancel import cancel
-from celery_flows.transitions.claim import Holder, claim
+from celery_flows.transitions.claim import claim
 from celery_flows.transitions.lease import mark_reserved, renew
 from celery_flows.transitions.publish import mark_published
 from celery_flows.transitions.recover import recover_batches
+from celery_flows.transitions.reopen import Mode, reopen
 from celery_flows.transitions.retry_job import NextAttempt, retry_job
+from celery_flows.transitions.settle import settle
 from celery_flows.transitions.stream import open_stream
-
-SETTINGS = Settings(lease_timeout=60, heartbeat_interval=10, sweep_interval=15, requeue_after=600)
-
-#: How a moment is printed.
-MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
-
-
-def why(database: Database, batch_id: str) -> Explanation:
-    """Why a batch is not finished."""
-    return explain(database, batch_id, SETTINGS)
-
-
-def only_reason(database: Database, batch_id: str, what: str, held_by: str) -> str:
-    """The one thing that holds a batch, which must be this; as it prints, without what and since when."""
-    [reason] = why(database, batch_id).reasons
-    assert (reason.what, reason.id) == (what, held_by)
-    assert reason.since is not None
-    assert re.fullmatch(f"{what} {held_by}: .* since {MOMENT}\\. .*", str(reason))
-    return f"{reason.state}: {reason.then}"
-
-
-def on_worker(database: Database, job: str, silent: float = 0.0) -> str:
-    """Run a job on a worker that has been silent for a while; the worker's id."""
-    worker_id = new_id()
-    renew(database, worker_id, "pod-7", 42, 60)
-    assert claim(database, job, row(database, job).delivery, "t", Holder(worker_id, 60)) is not None
-
-    def write(connection: Connection, tables: Tables) -> None:
-        moment = connection.scalar(sa.select(utcnow())) - timedelta(seconds=silent)
-        worker = tables.workers.update().where(tables.workers.c.id == worker_id)
-        connection.execute(worker.values(heartbeat_at=moment))
-
-    database.transact(write, database.tables)
-    return worker_id
-
 
 # ---------------------------------------------------------------- jobs
 
@@ -89,8 +53,18 @@ def test_a_queued_job_waits_for_a_worker(database: Database) -> None:
     batch, [job] = running_batch(database)
     mark_published(database, [Published(job, 1, "images")])
     found = only_reason(database, batch, "job", job)
-    assert found.startswith("queued: A worker that consumes queue 'images' takes it (shop.score).")
+    assert found.startswith("queued: A worker that consumes queue 'images' takes it.")
     assert "the sweep sends it again after 600 s" in found
+    assert str(why(database, batch)).splitlines()[1].startswith(f"- job {job} (shop.score): queued since ")
+
+
+def test_a_job_that_is_due_later_was_not_queued_in_the_future(database: Database) -> None:
+    """Its moment is that of its enrolment; when it is due is said behind."""
+    batch, [job] = running_batch(database)
+    mark_published(database, [Published(job, 1, "images", delay=300)])
+    [reason] = why(database, batch).reasons
+    assert (reason.since, reason.task) == (row(database, job).enrolled_at, "shop.score")
+    assert reason.then == f"It is due at {row(database, job).queued_at:%H:%M:%S} UTC."
 
 
 def test_a_job_in_a_workers_memory_names_the_worker(database: Database) -> None:
@@ -127,6 +101,7 @@ def test_a_retrying_job_says_when_it_is_due(database: Database) -> None:
 def test_a_running_job_names_its_worker(database: Database, silent: float, then: str) -> None:
     """Host, process and attempt, and how long ago the worker was heard of."""
     batch, [job] = running_batch(database)
+    hear_others(database)
     on_worker(database, job, silent)
     found = only_reason(database, batch, "job", job)
     assert re.fullmatch(f"running on pod-7, process 42, attempt 1: {then}", found)
@@ -135,6 +110,7 @@ def test_a_running_job_names_its_worker(database: Database, silent: float, then:
 def test_a_job_of_a_worker_that_is_gone_waits_for_the_sweep(database: Database) -> None:
     """Its lease has been ended, and nobody has come to give up its jobs."""
     batch, [job] = running_batch(database)
+    hear_others(database)
     worker_id = on_worker(database, job)
     database.transact(leases.end, database.tables, worker_id, 0)
     assert only_reason(database, batch, "job", job) == (
@@ -155,7 +131,7 @@ def test_a_cancelled_batch_waits_for_what_runs(database: Database) -> None:
     on_worker(database, job)
     cancel(database, batch)
     assert str(why(database, batch)).startswith(
-        f"Batch {batch} is cancelled, and waits for:\n- job {job}: running on"
+        f"Batch {batch} is cancelled, and waits for:\n- job {job} (shop.score): running on"
     )
     only_reason(database, batch, "job", job)
 
@@ -166,6 +142,7 @@ def test_a_cancelled_batch_waits_for_what_runs(database: Database) -> None:
 def test_an_open_stream_names_its_producer(database: Database) -> None:
     """As long as it is heard of it goes on; when its lease is gone, the sweep ends it."""
     batch, block = make_batch(database), new_id()
+    hear_others(database)
     renew(database, block, "web-1", 17, 60)
     database.transact(open_stream, database.tables, block, batch, starts=True)
     found = only_reason(database, batch, "streaming block", block)
@@ -211,6 +188,28 @@ def test_a_finished_batch_names_the_callbacks_that_are_to_run(database: Database
     on_worker(database, failure)
     found = {reason.what: reason.state for reason in why(database, batch).reasons}
     assert found == {"failure callback": "running on pod-7, process 42, attempt 1", "job": "ready, not published"}
+
+
+def test_a_callback_that_failed_is_named(database: Database) -> None:
+    """In its own round: with what it raised, since when, and what to do; one that went well is not."""
+    batch, [job] = running_batch(database)
+    failed, _ = add_callback(database, batch, "complete"), add_callback(database, batch, "settled")
+    run_job(database, job, batch)
+    claim(database, failed, 1, "t")
+    settle(database, Ending(failed, JobState.FAILED, "ValueError", "no"), batch_id=None, announces_id=batch)
+    explanation = why(database, batch)
+    [reason] = explanation.failed_callbacks
+    assert (reason.what, reason.id, reason.state, reason.since) == (
+        "complete callback",
+        failed,
+        "failed",
+        row(database, failed).ended_at,
+    )
+    assert re.search(
+        r"Of its callbacks these failed:\n- complete callback .* It raised ValueError", str(explanation)
+    )
+    reopen(database, batch, Mode.ALL)
+    assert why(database, batch).failed_callbacks == ()
 
 
 def test_a_finished_batch_waits_for_nothing(database: Database) -> None:

@@ -25,7 +25,8 @@ from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import jobs as job_statements
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending, Published
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import Published
 from celery_flows.transitions.cancel import _cancel, cancel
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.create import adopt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scenes import ids, row, running_batch, state_of
+from scenes import age, ids, row, running_batch, state_of
 
 from celery_flows.states import TERMINAL, JobState
 from celery_flows.store.database import Connection, Database
@@ -88,10 +88,55 @@ def test_an_unknown_job_is_not_claimed(database: Database) -> None:
 def test_a_requeued_job_is_claimed_anew(database: Database) -> None:
     """The broker brings the same message again: the same delivery number, another token, the next attempt."""
     _, [job] = running_batch(database)
+    mark_published(database, [Published(job, 1, "images")])
     claim(database, job, 1, "first")
     requeue(database, job, 1, "first")
     assert state_of(database, job) is JobState.QUEUED
     assert claim(database, job, 1, "second") == 2
+
+
+def test_a_claim_that_was_forgotten_is_handed_on_all_the_same(database: Database) -> None:
+    """A crash of the database forgot it: a retry, or what replaces the job, has the next delivery number."""
+    _, jobs = running_batch(database, 3)
+    mark_published(database, [Published(job, 1, "images") for job in jobs])
+    retried, replaced, elsewhere = jobs
+    assert [job.id for job in retry_job(database, next_attempt(retried))] == [retried]
+    hand_over(database, replaced, 1, "t")
+    claim(database, elsewhere, 1, "other")
+    hand_over(database, elsewhere, 1, "t")
+    assert [(row(database, job).state, row(database, job).delivery) for job in jobs] == [
+        ("retrying", 2),
+        ("retrying", 2),
+        ("running", 1),
+    ]
+
+
+def requeued_before_its_mark(database: Database) -> str:
+    """A job whose worker was faster than the publisher's mark, and gave it back."""
+    _, [job] = running_batch(database)
+    claim(database, job, 1, "fast")
+    requeue(database, job, 1, "fast")
+    assert state_of(database, job) is JobState.READY
+    return job
+
+
+def test_a_requeued_job_whose_queue_nobody_knows_is_sent_again(database: Database) -> None:
+    """Its publisher died before the mark: were the message gone, the sweep could not miss it in any queue."""
+    job = requeued_before_its_mark(database)
+    assert take_overdue(database, 60, 10) == []
+    age(database, "publishing_since", [job], 61)
+    assert [(one.id, one.delivery) for one in take_overdue(database, 60, 10)] == [(job, 2)]
+    assert claim(database, job, 1, "old") is None
+    assert claim(database, job, 2, "new") == 2
+
+
+def test_the_mark_of_a_requeued_job_may_come_late(database: Database) -> None:
+    """Then the queue is known, and nobody sends the job a second time."""
+    job = requeued_before_its_mark(database)
+    mark_published(database, [Published(job, 1, "images")])
+    found = row(database, job)
+    assert (found.state, found.queue, found.publishing_since) == ("queued", "images", None)
+    assert claim(database, job, 1, "again") == 2
 
 
 def test_a_job_that_is_run_again_here_shows_as_retrying(database: Database) -> None:

@@ -30,7 +30,7 @@ from celery_flows.store.types import utcnow
 from celery_flows.store.workers import SWEEP
 from celery_flows.transitions import lease as lease_module
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
-from celery_flows.transitions.lease import expire, mark_reserved, renew, retire
+from celery_flows.transitions.lease import expire, mark_gone, mark_reserved, renew, retire
 from celery_flows.transitions.lose import LossPolicy
 from celery_flows.transitions.recover import take_turn
 from celery_flows.transitions.requeue import requeue
@@ -209,6 +209,17 @@ def test_what_waited_in_a_dead_workers_memory_is_sent_again(database: Database) 
     expired = expire(database, LEASE, FAIL)
     assert (expired.lost, [(one.id, one.delivery) for one in expired.ready]) == ([], [(job, 2)])
     assert (row(database, job).losses, fate_of(database, batch)) == (0, (BatchState.RUNNING, False))
+
+
+def test_what_a_living_worker_has_no_more_waits_in_nobodys_memory(database: Database) -> None:
+    """It lost its broker, and forgot what it had not begun; what it has claimed meanwhile, it has."""
+    me, other = worker(database), worker(database)
+    _, [gone, begun, elsewhere] = running_batch(database, 3)
+    mark_reserved(database, me, {gone: 1, begun: 1, elsewhere: 1})
+    assert claim(database, begun, 1, "t", Holder(me, LEASE)) == 1
+    mark_reserved(database, other, {elsewhere: 1})
+    mark_gone(database, me, {gone: 1, begun: 1, elsewhere: 1})
+    assert [row(database, one).worker_id for one in (gone, begun, elsewhere)] == [None, me, other]
 
 
 def test_a_producer_that_died_leaves_an_abandoned_batch(database: Database) -> None:

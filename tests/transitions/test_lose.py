@@ -20,7 +20,9 @@ from scenes import (
 
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending, Published, ready_among
+from celery_flows.store.jobs import Ending
+from celery_flows.store.losses import Holding
+from celery_flows.store.publishing import Published, ready_among
 from celery_flows.transitions.cancel import cancel
 from celery_flows.transitions.claim import Holder, claim
 from celery_flows.transitions.finalize import finalize
@@ -317,10 +319,29 @@ def test_a_late_success_waits_for_who_decides_the_batch(database: Database) -> N
     batch, [job, _] = running_batch(database, 2)
     take(database, job)
     # Lost, and nobody has looked at the batch yet.
-    database.transact(_lose, database.tables, job, "t", FAIL, "killed", None)
+    database.transact(_lose, database.tables, Holding(job, "t"), FAIL, "killed", None)
     with database.engine.begin() as connection:
         finalize(connection, database.tables, batch)
         accepting = beside(accept_late, database, job, "t")
         wait_for_waiter(database)
     assert outcome(accepting) is False
     assert (state_of(database, job), fate_of(database, batch)) == (FAILED, (BatchState.FAILED, False))
+
+
+@pytest.mark.parametrize("delivered", [JobState.READY, JobState.QUEUED])
+def test_a_message_that_died_with_its_process_unclaimed_is_sent_again(
+    database: Database, delivered: JobState
+) -> None:
+    """It had not begun, so it is run again; yet it is counted as lost, or this might go on for ever."""
+    batch, [job] = running_batch(database)
+    if delivered is JobState.QUEUED:
+        mark_published(database, [Published(job, 1, "celery")])
+    gone = {"delivery": 1, "bears_again": False}
+    assert lose(database, job, "t", FAIL, "killed", delivery=2) == (None, [])
+    lost, ready = lose(database, job, "t", FAIL, "killed", **gone)
+    assert (lost and lost.is_again, [(one.id, one.delivery) for one in ready]) == (True, [(job, 2)])
+    assert lose(database, job, "t", FAIL, "killed", **gone) == (None, [])
+    lose(database, job, "t", FAIL, "killed", delivery=2)
+    lose(database, job, "t", FAIL, "killed", delivery=3)
+    assert (state_of(database, job), row(database, job).losses) == (JobState.FAILED, 3)
+    assert fate_of(database, batch) == (BatchState.FAILED, True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from locks import beside, on_servers, outcome, wait_for_waiter
 from scenes import add_callback, count, enroll_jobs, fate_of, make_batch, run_job, running_batch, state_of
 
+from celery_flows.errors import InvalidSetting
 from celery_flows.states import BatchState, JobState
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 from celery_flows.transitions import prune as pruning
-from celery_flows.transitions.prune import prune
+from celery_flows.transitions.prune import fates_of, prune
 from celery_flows.transitions.reopen import Mode, _reopen, reopen
 
 DAY = 86400.0
@@ -129,7 +131,8 @@ def test_a_large_batch_goes_in_small_transactions(database: Database, monkeypatc
             deleted.append((statement.split()[2].strip('"`').removeprefix("flows_"), cursor.rowcount))  # type: ignore[attr-defined]
 
     assert prune(database, DAY) == 1
-    assert deleted == [("jobs", 3), ("jobs", 3), ("jobs", 1), ("tallies", 0), ("batches", 1)]
+    assert [one for one in deleted if one[1]] == [("jobs", 3), ("jobs", 3), ("jobs", 1), ("batches", 1)]
+    assert {noun for noun, _ in deleted} == {"edges", "jobs", "tallies", "memory", "batches"}
     assert (left(database), count(database)) == (set(), 0)
 
 
@@ -143,3 +146,30 @@ def test_a_batch_that_is_retried_at_this_moment_is_left_alone(database: Database
         wait_for_waiter(database)
     assert outcome(done) == 0
     assert (left(database), state_of(database, job)) == ({batch}, JobState.READY)
+
+
+def test_only_batches_that_ended_so_go(database: Database) -> None:
+    """By state; what is inside of one goes with it, whatever became of that."""
+    good, _ = finished(database)
+    bad, [job] = running_batch(database)
+    run_job(database, job, bad, JobState.FAILED)
+    finished_ago(database, bad, 2 * DAY)
+    assert prune(database, DAY, [BatchState.COMPLETE]) == 1
+    assert left(database) == {bad}
+    assert prune(database, DAY, fates_of(["failed", "cancelled"])) == 1
+    assert (left(database), good not in left(database)) == (set(), True)
+
+
+@pytest.mark.parametrize("states", ["running", ["complete", "done"]])
+def test_a_state_that_is_no_end_is_refused(states: Any) -> None:
+    """The error says which there are."""
+    with pytest.raises(InvalidSetting, match='"complete", "failed" or "cancelled"'):
+        fates_of(states)
+
+
+def test_no_more_than_so_many_go(database: Database) -> None:
+    """A pass of the sweep takes some of them, and the next one others."""
+    every = {finished(database)[0] for _ in range(3)}
+    assert prune(database, DAY, at_most=2) == 2
+    assert len(left(database) & every) == 1
+    assert prune(database, DAY, at_most=2) == 1

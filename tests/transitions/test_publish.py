@@ -7,7 +7,8 @@ from scenes import age, enroll_jobs, ids, make_batch, row, running_batch, state_
 from celery_flows.ids import new_id
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import Ending, Published, ready_among
+from celery_flows.store.jobs import Ending
+from celery_flows.store.publishing import Published, ready_among
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.publish import keep_for_publishing, mark_published
 from celery_flows.transitions.recover import take_overdue

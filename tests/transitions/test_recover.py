@@ -21,7 +21,7 @@ from scenes import (
 
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import jobs, tallies
+from celery_flows.store import jobs, publishing, tallies
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending
 from celery_flows.store.tables import Tables
@@ -197,6 +197,6 @@ def test_times_are_the_databases(database: Database) -> None:
     _, [job] = running_batch(database)
     age(database, "publishing_since", [job], 10)
     with database.reading() as connection:
-        assert jobs.take_overdue(connection, database.tables, 10.5, 1) == []
-        assert ids(jobs.take_overdue(connection, database.tables, 9.5, 1)) == [job]
+        assert publishing.take_overdue(connection, database.tables, 10.5, 1) == []
+        assert ids(publishing.take_overdue(connection, database.tables, 9.5, 1)) == [job]
     assert batch_row(database, row(database, job).batch_id).created_at.utcoffset().total_seconds() == 0

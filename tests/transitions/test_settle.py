@@ -64,11 +64,22 @@ def test_a_job_nobody_claimed_ends_without_a_token(database: Database, outcome: 
     assert take_overdue(database, 0, 10) == []
 
 
-def test_success_is_only_for_who_ran_it(database: Database) -> None:
-    """A job that was never claimed can't be complete."""
+def test_a_success_whose_claim_was_forgotten_is_accepted(database: Database) -> None:
+    """A crash of the database may forget a claim: who runs that delivery ends it all the same, and no other."""
     batch, [job] = running_batch(database)
-    settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="t"), batch_id=batch)
+    settle(database, Ending(job, JobState.COMPLETE, delivery=2, token="t"), batch_id=batch)
     assert state_of(database, job) is JobState.READY
+    settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="t"), batch_id=batch)
+    assert state_of(database, job) is JobState.COMPLETE
+    assert fate_of(database, batch) == (BatchState.COMPLETE, True)
+
+
+def test_a_success_is_only_for_who_ran_it(database: Database) -> None:
+    """Where another delivery has claimed the job, whoever says that it is complete is not believed."""
+    batch, [job] = running_batch(database)
+    claim(database, job, 1, "t")
+    settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="other"), batch_id=batch)
+    assert state_of(database, job) is JobState.RUNNING
 
 
 def test_what_goes_wrong_is_counted_once(database: Database) -> None:

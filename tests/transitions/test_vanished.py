@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from scenes import age, row, running_batch, state_of
+from datetime import timedelta
 
+import pytest
+import sqlalchemy as sa
+from scenes import age, call, enroll_jobs, make_batch, row, running_batch, state_of
+
+from celery_flows.codec import encode
 from celery_flows.states import JobState
-from celery_flows.store.database import Database
-from celery_flows.store.jobs import ReadyJob
-from celery_flows.transitions.claim import claim
+from celery_flows.store.database import Connection, Database
+from celery_flows.store.leases import renew
+from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import utcnow
+from celery_flows.transitions.claim import Holder, claim
 from celery_flows.transitions.hand_over import hand_over
 from celery_flows.transitions.lease import mark_reserved
 from celery_flows.transitions.publish import Published, mark_published
@@ -41,6 +49,75 @@ def test_age_alone_takes_nothing(database: Database) -> None:
     _, jobs = running_batch(database, 3)
     queued(database, jobs)
     assert taken(database, empty=False) == []
+
+
+def runs(database: Database, since: float, *, queue: str = "celery") -> None:
+    """A job runs whose message was queued so many seconds ago."""
+    _, [job] = running_batch(database)
+    mark_published(database, [Published(job, 1, queue)])
+    database.transact(renew, database.tables, "worker", "host", 1)
+    assert claim(database, job, 1, "t", Holder("worker", 60.0)) == 1
+    age(database, "queued_at", [job], since)
+
+
+def test_a_job_that_was_overtaken_is_published_again(database: Database) -> None:
+    """The queue has been read to a message that came much later: what was before it and nobody has is gone."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    runs(database, since=30)
+    assert [(one.id, one.delivery) for one in taken(database, empty=False)] == [(job, 2)]
+    assert taken(database, empty=False) == []
+
+
+def test_a_job_that_was_overtaken_by_little_is_left_alone(database: Database) -> None:
+    """Workers read ahead, and messages of one moment run in any order."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    runs(database, since=60)
+    assert taken(database, empty=False) == []
+
+
+def test_a_job_that_was_overtaken_elsewhere_is_left_alone(database: Database) -> None:
+    """How far one queue has been read says nothing of another."""
+    _, [job] = running_batch(database)
+    queued(database, [job])
+    runs(database, since=1, queue="other")
+    assert taken(database, empty=False) == []
+
+
+def test_who_has_a_priority_may_be_overtaken(database: Database) -> None:
+    """Others go first by right; more of them than are looked at in one go hide nothing."""
+    batch = make_batch(database)
+    options = [encode({"priority": 9})] * 12 + ["{}"]
+    calls = [call(batch)._replace(options=one) for one in options]
+    jobs = enroll_jobs(database, batch, calls)
+    queued(database, jobs)
+    runs(database, since=1)
+    assert [one.id for one in taken(database, empty=False)] == [jobs[-1]]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_a_long_backlog_is_not_doubled(database: Database) -> None:
+    """A hundred thousand old messages, of which the first run: none is sent again."""
+    number = 100_000
+    batch = make_batch(database)
+    jobs = enroll_jobs(database, batch, (call(batch) for _ in range(number)))
+    database.transact(_queue_all, database.tables)
+    claim_first(database, jobs[:4])
+    assert taken(database, empty=False) == []
+
+
+def _queue_all(connection: Connection, tables: Tables) -> None:
+    queued_at = connection.scalar(sa.select(utcnow())) - timedelta(hours=3)
+    values = {"state": JobState.QUEUED, "queue": "celery", "queued_at": queued_at, "publishing_since": None}
+    connection.execute(tables.jobs.update().values(values))
+
+
+def claim_first(database: Database, jobs: list[str]) -> None:
+    """A worker runs the oldest."""
+    database.transact(renew, database.tables, "worker", "host", 1)
+    for job in jobs:
+        assert claim(database, job, 1, "t", Holder("worker", 60.0)) == 1
 
 
 def test_a_young_job_is_left_alone(database: Database) -> None:

@@ -1,0 +1,110 @@
+"""What is said to the database about publishing jobs: which are due, whose they are, which the broker has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Connection, case, select, update
+
+from celery_flows.states import JobState
+from celery_flows.store.statements import one_of, word
+from celery_flows.store.tables import Tables
+from celery_flows.store.types import seconds_ago, utcnow
+
+
+class ReadyJob(NamedTuple):
+    """What a publisher needs to know of a job."""
+
+    id: str
+    batch_id: str | None
+    announces_id: str | None
+    kind: str
+    state: str
+    task: str
+    args: str
+    kwargs: str
+    options: str
+    delivery: int
+    #: Whether somebody needs its result.
+    keeps: int | None = None
+
+    @classmethod
+    def columns(cls, tables: Tables) -> list[Column[Any]]:
+        """What to read of a job's row to make one."""
+        return [tables.jobs.c[name] for name in cls._fields]
+
+
+class Published(NamedTuple):
+    """Which publish of a job the broker has, and where."""
+
+    job_id: str
+    delivery: int
+    #: The queue, where it is known.
+    queue: str | None = None
+    #: Seconds from now until the message may run.
+    delay: float = 0.0
+
+    @classmethod
+    def of(cls, job: ReadyJob) -> Published:
+        """A job that was published, nobody knows to which queue."""
+        return cls(job.id, job.delivery)
+
+
+def mark_queued(connection: Connection, tables: Tables, published: Iterable[Published]) -> None:
+    """Note that messages are with the broker, for those jobs that have not gone further meanwhile."""
+    jobs = tables.jobs
+    alike: dict[tuple[int, str | None, float], list[str]] = {}
+    for one in published:
+        alike.setdefault((one.delivery, one.queue, one.delay), []).append(one.job_id)
+    state = case((jobs.c.state == word(JobState.READY), word(JobState.QUEUED)), else_=jobs.c.state)
+    for (delivery, queue, delay), ids in alike.items():
+        statement = (
+            update(jobs)
+            .where(jobs.c.id.in_(ids), jobs.c.delivery == delivery)
+            .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
+        )
+        since = utcnow() if delay <= 0 else seconds_ago(-delay)
+        connection.execute(statement.values(state=state, publishing_since=None, queue=queue, queued_at=since))
+
+
+def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
+    """Go on owning jobs that are still to be published, so that the sweep leaves them alone."""
+    jobs = tables.jobs
+    statement = update(jobs).where(jobs.c.id.in_(ids), jobs.c.publishing_since.is_not(None))
+    connection.execute(statement.values(publishing_since=utcnow()))
+
+
+def take_overdue(connection: Connection, tables: Tables, age: float, limit: int) -> list[ReadyJob]:
+    """Take over jobs that somebody meant to publish `age` seconds ago, under a new delivery number."""
+    jobs = tables.jobs
+    overdue = select(*ReadyJob.columns(tables)).where(
+        jobs.c.publishing_since.is_not(None), jobs.c.publishing_since <= seconds_ago(age)
+    )
+    rows = connection.execute(
+        overdue.order_by(jobs.c.publishing_since).limit(limit).with_for_update(skip_locked=True)
+    ).all()
+    return take(connection, tables, [ReadyJob(*row) for row in rows])
+
+
+def ready_among(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[ReadyJob]:
+    """Read those of these jobs that are ready, for their first publisher."""
+    jobs = tables.jobs
+    return ready_where(connection, tables, jobs.c.id.in_(ids) & (jobs.c.state == JobState.READY))
+
+
+def take(connection: Connection, tables: Tables, found: list[ReadyJob]) -> list[ReadyJob]:
+    """Take over the publishing of jobs that are locked, under the next delivery number."""
+    jobs = tables.jobs
+    if found:
+        taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
+        state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
+        values = {"state": state, "worker_id": None, "publishing_since": utcnow()}
+        connection.execute(taken.values(values | {"delivery": jobs.c.delivery + 1}))
+    return [job._replace(delivery=job.delivery + 1) for job in found]
+
+
+def ready_where(connection: Connection, tables: Tables, condition: Any) -> list[ReadyJob]:
+    """Read jobs for publishing."""
+    statement = select(*ReadyJob.columns(tables)).where(condition).order_by(tables.jobs.c.id)
+    return [ReadyJob(*row) for row in connection.execute(statement)]
