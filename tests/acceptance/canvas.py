@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import shapes
-from acceptance.jobs import seen, task
+from acceptance.making import seen, task
 
 
 @task()

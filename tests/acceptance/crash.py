@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from acceptance.jobs import app
+from acceptance.app import app
 
 from celery_flows import Batch
 

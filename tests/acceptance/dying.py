@@ -6,7 +6,8 @@ import os
 import signal
 from typing import Any
 
-from acceptance.jobs import gated, killed, seen, task, wait_for_file
+from acceptance.jobs import gated, killed
+from acceptance.making import seen, task, wait_for_file
 from celery.exceptions import SoftTimeLimitExceeded
 
 

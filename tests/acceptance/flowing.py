@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from acceptance.jobs import seen, task
+from acceptance.making import seen, task
 from celery import signature
 
 from celery_flows import Batch, BatchingTask, Orchestration, Sequence, Workflow, current_job, step

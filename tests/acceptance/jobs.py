@@ -1,70 +1,17 @@
-"""The app that acceptance tests run in real workers, and its tasks.
-
-Both sides make the same app: the worker's process from the environment, the test from the same settings.
-What a task did is appended to a file, a line each, so that a test can count it.
-"""
+"""The ordinary jobs of acceptance tests."""
 
 from __future__ import annotations
 
-import faulthandler
-import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from celery import Celery, chain, chord, group
+from acceptance.making import seen, task, wait_for_file
+from celery import chain, chord, group
 from celery.exceptions import Ignore, Reject
 
-from celery_flows import Flows, current_job
-
-#: Where a worker's process reads what its app is made with.
-SETTINGS: Final = "FLOWS_ACCEPTANCE_SETTINGS"
-
-_tasks: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
-
-
-def task(prefix: str = "jobs", **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let every app that is made have this function as a task, named "<prefix>.<function>"."""
-
-    def keep(function: Callable[..., Any]) -> Callable[..., Any]:
-        _tasks.append((f"{prefix}.{function.__name__}", function, options))
-        return function
-
-    return keep
-
-
-def make_app(settings: dict[str, Any]) -> Celery:
-    """Make the app: `celery` is its configuration, `flows` ours (None leaves celery-flows out)."""
-    app = Celery("acceptance", set_as_current=False)
-    app.conf.update(settings["celery"])
-    if settings["flows"] is not None:
-        Flows(app, **settings["flows"])
-    for name, function, options in _tasks:
-        app.task(name=name, shared=False, **options)(function)
-    return app
-
-
-def seen(*words: Any) -> None:
-    """Append a line to the file of what was done; lines of this size are appended whole."""
-    line = json.dumps([*words]) + "\n"
-    file = os.open(os.environ["FLOWS_ACCEPTANCE_SEEN"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    try:
-        os.write(file, line.encode())
-    finally:
-        os.close(file)
-
-
-def wait_for_file(path: str) -> None:
-    """Wait until the test makes a file."""
-    deadline = time.monotonic() + 60
-    while not Path(path).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
+from celery_flows import current_job
 
 # ------------------------------------------------------------------ what callbacks do
 
@@ -260,23 +207,3 @@ def total(numbers: list[int]) -> int:
 def pid(self: Any) -> int:
     """Say in which process it runs."""
     return os.getpid()
-
-
-# Its tasks belong to every app as well.
-import_module("acceptance.writing")
-
-import_module("acceptance.dying")
-import_module("acceptance.plain")
-
-import_module("chaos.work")
-import_module("acceptance.canvas")
-import_module("acceptance.flowing")
-import_module("acceptance.struck")
-
-if SETTINGS in os.environ:
-    # For a test that asks what a process does that does not end; its pool inherits it.
-    faulthandler.register(signal.SIGUSR2, all_threads=True)
-    app = make_app(json.loads(os.environ[SETTINGS]))
-    # A patch records what it did with `seen`, above.
-    for name in os.environ["FLOWS_ACCEPTANCE_PATCHES"].split():
-        getattr(import_module("acceptance.patches"), name)()

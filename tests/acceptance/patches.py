@@ -10,7 +10,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-from acceptance.jobs import seen, wait_for_file
+from acceptance.making import seen, wait_for_file
 from celery import signals
 
 from celery_flows.codec import encode
@@ -142,7 +142,7 @@ def note_signals() -> None:
 
 def reconcile_often() -> None:
     """Let beat ask for a pass of the sweep every half second."""
-    from acceptance.jobs import app
+    from acceptance.app import app
 
     app.conf.beat_schedule = {"reconcile": {"task": "celery_flows.reconcile", "schedule": 0.5}}
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-from acceptance.jobs import seen, task, wait_for_file
+from acceptance.making import seen, task, wait_for_file
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 #: Acknowledged late, and never for what went wrong.

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from acceptance import jobs
+from acceptance.app import SETTINGS, make_app
 from celery import Celery
 from kombu import Exchange, Message, Queue
 
@@ -64,7 +64,7 @@ class Project:
             # Without the sweep a test sees what the protocol itself does.
             "flows": {"database_url": database_url, "sweep_interval": 3600.0},
         }
-        self.app: Celery = jobs.make_app(self.settings)
+        self.app: Celery = make_app(self.settings)
 
     @property
     def runtime(self) -> Runtime:
@@ -163,7 +163,7 @@ class Project:
         ours_or_none = {**self.settings["flows"], **flows} if installed else None
         settings = {**self.settings, "flows": ours_or_none}
         ours = {
-            jobs.SETTINGS: json.dumps(settings),
+            SETTINGS: json.dumps(settings),
             "FLOWS_ACCEPTANCE_SEEN": str(self._seen),
             "FLOWS_ACCEPTANCE_PATCHES": patches,
             "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
@@ -185,6 +185,10 @@ class Project:
             worker.await_ready()
             yield worker
             worker.stop()
+        except BaseException:
+            # What it said is all there is to find out why.
+            print(worker.log)
+            raise
         finally:
             worker.kill()
 
@@ -207,7 +211,7 @@ class Project:
         schedule = ["--schedule", str(self._scratch / "beat"), "--max-interval", "1"]
         with (self._scratch / "beat.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "acceptance.jobs", "beat", *schedule],
+                [sys.executable, "-m", "celery", "-A", "acceptance.app", "beat", *schedule],
                 cwd=self._scratch,
                 env=self.environment("reconcile_often"),
                 stdout=log,
@@ -224,7 +228,7 @@ class Project:
         self.app.pool.force_close_all()
         self.settings["celery"]["broker_url"] = broker_url
         self.runtime.database.close()
-        self.app = jobs.make_app(self.settings)
+        self.app = make_app(self.settings)
 
     def _forget_everything(self) -> None:
         # What is left of this project must not be swept up by another, into a queue that nobody reads.
@@ -250,7 +254,7 @@ class Worker:
         number = next(_numbers)
         self.name = f"w{number}@test"
         self._log = scratch / f"worker-{number}.log"
-        command = [sys.executable, "-m", "celery", "-A", "acceptance.jobs", "worker", "-P", pool]
+        command = [sys.executable, "-m", "celery", "-A", "acceptance.app", "worker", "-P", pool]
         command += ["-c", str(concurrency), "-n", self.name, "--loglevel", "info"]
         command += ["--without-gossip", "--without-mingle", *words]
         with self._log.open("w") as file:

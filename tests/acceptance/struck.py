@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acceptance.jobs import task
+from acceptance.making import task
 from acceptance.writing import insert
 from sqlalchemy.exc import OperationalError
 

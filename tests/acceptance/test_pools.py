@@ -13,7 +13,7 @@ from acceptance.running import PATIENCE, Project
 @pytest.mark.skipif(celery.VERSION < (5, 7), reason="older Celery forks its pool on Linux")
 def test_a_spawned_pool_runs_jobs(make_project: Callable[..., Project]) -> None:
     """A spawned child gets the app by pickle: its settings and the name of our fixup are enough."""
-    options: dict[str, Any] = {"worker_pool_start_method": "spawn", "include": ["acceptance.jobs"]}
+    options: dict[str, Any] = {"worker_pool_start_method": "spawn", "include": ["acceptance.app"]}
     # Celery kills a child that has not imported everything after 4 s, again and again on a busy machine.
     options["worker_proc_alive_timeout"] = 60.0
     project = make_project("redis", "postgresql", **options)

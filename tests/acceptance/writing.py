@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from acceptance.jobs import seen, task, wait_for_file
+from acceptance.making import seen, task, wait_for_file
 from celery import chain
 from celery.exceptions import Ignore
 from sqlalchemy import Connection, create_engine, text

@@ -10,7 +10,7 @@ import random
 import threading
 from typing import Any, Final
 
-from acceptance.jobs import task
+from acceptance.making import task
 from acceptance.writing import insert
 from celery import signature
 from sqlalchemy import Connection, text
