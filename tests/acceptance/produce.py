@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from acceptance.app import app
+import acceptance.app as worker
 
 from celery_flows import Batch
 
@@ -42,9 +42,9 @@ def persist(write: Any) -> None:
     ids: list[str] = []
     while True:
         try:
-            whole_batch(app, ids.append)
+            whole_batch(worker.app, ids.append)
         except Exception:
-            if ids and Batch.get(ids[-1], app=app).status != "pending":
+            if ids and Batch.get(ids[-1], app=worker.app).status != "pending":
                 break
         else:
             break
@@ -70,7 +70,7 @@ def _produce(action: str) -> None:
         print(batch_id, flush=True)
 
     if action == "crash":
-        whole_batch(app, say)
+        whole_batch(worker.app, say)
     else:
         persist(say)
     os._exit(0)

@@ -10,7 +10,7 @@ import select
 import sys
 from typing import Any, Final
 
-from acceptance.app import app
+import acceptance.app as worker
 from chaos.work import Errand, Knot
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
@@ -158,7 +158,7 @@ def is_told_to_stop(within: float) -> bool:
 
 def main(seed: str) -> None:
     """Produce until told to stop."""
-    stream = Stream(app, seed)
+    stream = Stream(worker.app, seed)
     while not is_told_to_stop(0.1):
         try:
             stream.step()
