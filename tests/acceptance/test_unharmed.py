@@ -40,20 +40,25 @@ class Seen(NamedTuple):
     unacknowledged: dict[str, Unacknowledged]
 
 
-def messages(project: Project, redis_url: str) -> int:
-    """How many messages a worker has and has not acknowledged: Celery's transport for Redis keeps them there."""
+def messages(project: Project, redis_url: str, task_id: str | None = None) -> int:
+    """How many messages a worker has and has not acknowledged: Celery's transport for Redis keeps them there.
+
+    Args:
+        task_id: only that task's; None: all of the project's.
+    """
     with Redis.from_url(redis_url, decode_responses=True) as client:
         found = client.hvals("unacked")
         assert isinstance(found, list)
-        return sum(json.loads(one)[2] == project.app.conf.task_default_queue for one in found)
+        kept = [(message["headers"]["id"], queue) for message, _, queue in map(json.loads, found)]
+        return sum(queue == project.app.conf.task_default_queue and task_id in (None, id_) for id_, queue in kept)
 
 
 def watch(project: Project, redis_url: str, scratch: Path, *, installed: bool) -> Seen:
     """Let a worker of its own run every task."""
     during: dict[str, int] = {}
 
-    def here() -> int:
-        return messages(project, redis_url)
+    def here(task_id: str | None = None) -> int:
+        return messages(project, redis_url, task_id)
 
     with project.worker("prefork", 4, patches="note_signals", installed=installed):
         results = {task: getattr(project, task).delay(str(scratch / task)) for task in ENDS}
@@ -62,8 +67,9 @@ def watch(project: Project, redis_url: str, scratch: Path, *, installed: bool) -
             gate = scratch / f"{task}.gate"
             waits = getattr(project, task).delay(task, str(gate))
             wait_for(lambda: project.seen("ran", task))  # noqa: B023 # the loop waits for it
-            wait_for(lambda: here() == (not WAITS[task]), here)  # noqa: B023
-            during[task] = here()
+            # Others may be on their way back into the queue.
+            wait_for(lambda: here(waits.id) == (not WAITS[task]), here)  # noqa: B023
+            during[task] = here(waits.id)
             gate.touch()
             waits.get(timeout=60)
     # The worker has ended, so all of its signals are written.
