@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from celery_flows.progress import Progress
     from celery_flows.sequence import Sequence, step
     from celery_flows.store.schema import include_name
+    from celery_flows.template import Template
+    from celery_flows.typed import TypedTask, typed_task
     from celery_flows.workflow import Workflow
 
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
     "PlanInvalid",
     "Progress",
     "Sequence",
+    "Template",
+    "TypedTask",
     "UnknownEvent",
     "UnknownTask",
     "WorkerLost",
@@ -56,6 +60,7 @@ __all__ = [
     "flows_repaired",
     "include_name",
     "step",
+    "typed_task",
 ]
 
 _ELSEWHERE = {
@@ -66,11 +71,14 @@ _ELSEWHERE = {
     "Orchestration": "orchestration",
     "Progress": "progress",
     "Sequence": "sequence",
+    "Template": "template",
+    "TypedTask": "typed",
     "Workflow": "workflow",
     "current_job": "job",
     "flows_repaired": "messaging.repairs",
     "include_name": "store.schema",
     "step": "sequence",
+    "typed_task": "typed",
 }
 
 

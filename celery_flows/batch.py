@@ -12,11 +12,21 @@ from typing import Any, Final
 from celery_flows.codec import safe_text
 from celery_flows.errors import BlockMisuse, WaitTimeout
 from celery_flows.ids import new_id
+from celery_flows.memory import Memory
 from celery_flows.messaging.block import being_there, holder_of, parents_block
 from celery_flows.messaging.callback import new_callback, waiting
 from celery_flows.messaging.claims import grower_here
 from celery_flows.messaging.collecting import collecting
-from celery_flows.messaging.given import check_on_loss, encode_context, encode_key, encode_tags, moment
+from celery_flows.messaging.given import (
+    check_on_loss,
+    encode_context,
+    encode_key,
+    encode_tags,
+    moment,
+    owns_memory,
+)
+from celery_flows.messaging.memory import begin
+from celery_flows.messaging.rundata import RunData
 from celery_flows.messaging.runtime import Runtime, find_runtime, in_transaction, runtime_for
 from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.progress import Progress
@@ -67,6 +77,7 @@ class Batch:
         parent: Batch | None = None,
         on_loss: str | None = None,
         key: str | None = None,
+        memory: str | None = None,
         connection: Joinable | None = None,
         app: Any = None,
     ) -> Batch:
@@ -83,13 +94,15 @@ class Batch:
             parent: the batch that it is to be a child of. That one still starts with a block of its own.
             on_loss: what becomes of its jobs whose worker died, "fail" or "retry"; None: as the settings say.
             key: a text that one unfinished batch may have at a time, so that the same work is not begun twice.
+            memory: "own": its jobs remember things for one another apart from what it is a child of; None:
+                together with that.
             connection: a SQLAlchemy Connection or Session whose transaction it joins.
             app: the Celery app; by default the running task's, the current one, or the only one with Flows.
 
         Raises:
             NoFlows: no app was found.
             NotJson: the context can't be stored.
-            InvalidSetting: the tolerance is not one, or the tags are a single text.
+            InvalidSetting: the tolerance is not one, the tags are a single text, or memory is another word.
             BatchExists: an unfinished batch has the key.
             TooLong: the key has more than 255 characters.
             BatchFinished: the parent is finished.
@@ -108,9 +121,11 @@ class Batch:
             str(Tolerance.parse(tolerate)),
             parent_id,
             check_on_loss(on_loss),
+            owns_memory=owns_memory(memory),
             batch_key=encode_key(key),
         )
         joined = None if connection is None else runtime.joined(connection)
+        begin(runtime, batch)
         if block is not None:
             joined = block.connection_for(joined)
         grower = grower_here(runtime)
@@ -314,6 +329,11 @@ class Batch:
 
     def _jobs(self, outcomes: Sequence[JobState] | None) -> JobList:
         return JobList(self._runtime.database, self.id, outcomes, self._runtime.redact)
+
+    @property
+    def memory(self) -> Memory:
+        """What its jobs remember for one another, seen from outside; in a job see `current_job().memory`."""
+        return Memory(RunData(self._runtime, self.id))
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until it is finished.

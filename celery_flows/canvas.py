@@ -21,6 +21,7 @@ class CanvasFlow(Flow):
     """A flow that was written as Celery's canvas; made by `Workflow.from_canvas`."""
 
     flow_kind: ClassVar[str] = "canvas"
+    remember: ClassVar[bool] = False
 
     def _fill(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         canvas, *more = args

@@ -258,3 +258,99 @@ class JobTaken(FlowsError):
     """Job {job_id} was given up or taken by another worker, so it can't add to its flow any more."""
 
     job_id: str
+
+
+class FinalError(FlowsError):
+    """A job fails by this at once: trying again would bring nothing else."""
+
+
+class MemoryTooLarge(FlowsError):
+    """{what} would be {size} bytes long as JSON, and may have {limit} (the setting {setting}). Store large things
+    elsewhere, and remember where they are."""
+
+    what: str
+    size: int
+    limit: int
+    setting: str
+
+
+class KeyIsMerged(FlowsError):
+    """The key {key!r} of a run's memory is merged from what each job gives, so it can't be set. Give what this job
+    adds to it: current_job().memory.write(...)."""
+
+    key: str
+
+
+class MergeFailed(FlowsError):
+    """What jobs gave under {key!r} can't be merged: {problem}."""
+
+    key: str
+    problem: str
+
+
+class MemoryExpired(FlowsError):
+    """The memory of run {run_id} is gone: it expired, or was deleted there. Give it a longer ttl, or prolong it in
+    long jobs: current_job().memory.extend_ttl(seconds)."""
+
+    run_id: str
+
+
+class MemoryUnavailable(FlowsError):
+    """The memory of run {run_id} could not be {done} ({problem}). Once it can be reached, run the job again:
+    batch.retry()."""
+
+    run_id: str
+    done: str
+    problem: str
+
+
+class NotRemembered(FinalError):
+    """{task} has remember={remember!r}, so it must return a mapping of texts to what JSON can hold, or None; it
+    returned {given}."""
+
+    task: str
+    remember: object
+    given: str
+
+
+class NotTyped(FlowsError):
+    """{task} can't be a typed task: {problem}."""
+
+    task: str
+    problem: str
+
+
+class BadInput(FinalError):
+    """{task} can't take what it was called with: {problem}."""
+
+    task: str
+    problem: str
+
+
+class BadOutput(FinalError):
+    """{task} returned what it must not: {problem}."""
+
+    task: str
+    problem: str
+
+
+class UnknownTemplate(FlowsError):
+    """There is no template named {name!r}{nearest}. Import the module that registers it."""
+
+    name: str
+    nearest: str
+
+
+class TemplateExists(FlowsError):
+    """There is a template named {name!r} already, made by {builder}. To put another in its place, register that
+    with replace=True."""
+
+    name: str
+    builder: str
+
+
+class BadParams(FlowsError):
+    """Template {name!r} can't be run with that: {problem}. Nothing was written."""
+
+    name: str
+    problem: str

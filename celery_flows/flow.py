@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import wraps
-from inspect import getattr_static
+from inspect import Parameter, getattr_static, signature
 from types import FunctionType
 from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar
 
@@ -16,7 +16,8 @@ from celery_flows.job import current_job
 from celery_flows.messaging.block import Block
 from celery_flows.messaging.callback import new_callback, waiting
 from celery_flows.messaging.founding import FoundingBlock, enroll_with_outcome
-from celery_flows.messaging.given import check_on_loss, encode_context, encode_key, encode_tags
+from celery_flows.messaging.given import check_on_loss, encode_context, encode_key, encode_tags, owns_memory
+from celery_flows.messaging.memory import begin, storable
 from celery_flows.messaging.methods import check_runs, check_takes, module_of, share
 from celery_flows.messaging.planning import callbacks, new_flow, planning
 from celery_flows.messaging.recording import Recorder
@@ -27,6 +28,9 @@ from celery_flows.preview import Preview
 from celery_flows.states import Event
 from celery_flows.store.joined import Joinable
 from celery_flows.tolerance import Tolerance
+
+_MANY: Final = Parameter.VAR_POSITIONAL
+_MANY_NAMED: Final = Parameter.VAR_KEYWORD
 
 F = TypeVar("F", bound="Flow")
 
@@ -52,6 +56,8 @@ class Flow(Batch):
     on_loss: ClassVar[str | None] = None
     #: The queue in which its planning and its own methods run, handlers included; None: the tasks' own routes.
     queue: ClassVar[str | None] = None
+    #: Whether a run remembers what it was started with, by name, as far as JSON can hold that.
+    remember: ClassVar[bool] = True
     #: Whether its data is its own, rather than that of the flow that it is part of.
     owns_memory: ClassVar[bool] = False
     #: The method that a worker calls to plan it.
@@ -144,6 +150,7 @@ class Flow(Batch):
         parent: Batch | None = None,
         on_loss: str | None = None,
         key: str | None = None,
+        memory: str | None = None,
         connection: Joinable | None = None,
         app: Any = None,
     ) -> Launcher[Self]:
@@ -151,7 +158,7 @@ class Flow(Batch):
 
         Args, and what is raised for them: as those of `Batch.create`.
         """
-        more = {"description": description, "context": context, "tags": tags, "key": key}
+        more = {"description": description, "context": context, "tags": tags, "key": key, "memory": memory}
         how = {"tolerate": tolerate, "on_loss": on_loss, "parent": parent, "connection": connection, "app": app}
         return Launcher(cls, **more, **how)
 
@@ -243,7 +250,25 @@ class Flow(Batch):
         block.add_plan(plan)
         return encode(plan.to_dict())
 
+    @classmethod
+    def _start_arguments(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What it is started with, by the names that its plan has for it."""
+        if not cls.remember:
+            return {}
+        takes = signature(getattr(cls, cls._planner))
+        try:
+            bound = takes.bind_partial(None, *args, **kwargs)
+        except TypeError:
+            # What is wrong with it is said where the plan is called.
+            return {}
+        given = [(name, value, takes.parameters[name].kind) for name, value in bound.arguments.items()]
+        named = {name: value for name, value, kind in given[1:] if kind not in (_MANY, _MANY_NAMED)}
+        return named | bound.kwargs
+
     def _plan_in_worker(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
+        if self.owns_memory:
+            # Begun already where it was started itself; that of a part of another flow is not.
+            begin(self._runtime, new_flow(self.id, self.flow_call(), None))
         enroll_with_outcome(self._runtime, self.id, lambda block: self._enroll(block, args, kwargs), task.request)
 
     # ------------------------------------------------------------ while it runs
@@ -257,7 +282,7 @@ class Flow(Batch):
         job = current_job()
         if job is not None and job.batch.id == self.id:
             return job.data
-        return RunData(self._runtime.database, self.id)
+        return RunData(self._runtime, self.id)
 
 
 class Launcher(Generic[F]):
@@ -267,6 +292,7 @@ class Launcher(Generic[F]):
         self._class = cls
         self._options = options
         self._callbacks: list[tuple[str, Any, str | None]] = []
+        self._seeds: dict[str, Any] = {}
 
     def on(self, event: str, callback: Any, *, queue: str | None = None) -> Self:
         """Add a callback, which is there before the first job runs; as `Batch.on`.
@@ -277,14 +303,25 @@ class Launcher(Generic[F]):
         self._callbacks.append((event, callback, queue))
         return self
 
+    def remembering(self, values: Mapping[str, Any]) -> Self:
+        """Let its run remember these from the start."""
+        self._seeds.update(values)
+        return self
+
     def start(self, /, *args: Any, **kwargs: Any) -> F:
         """Plan a flow here and now, and run it; as the class's own `start`."""
-        return self._launch(lambda flow, block: flow._enroll(block, args, kwargs))
+        named = self._class._start_arguments(args, kwargs)
+        return self._launch(lambda flow, block: flow._enroll(block, args, kwargs), named)
 
     def delay(self, /, *args: Any, **kwargs: Any) -> F:
         """Let a worker plan a flow, and return it at once; as the class's own `delay`."""
         call = self._class.flow_call(*args, **kwargs)
-        return self._launch(lambda flow, block: block.keep(planning(call, flow.id)))
+        named = self._class._start_arguments(args, kwargs)
+        return self._launch(lambda flow, block: block.keep(planning(call, flow.id)), named)
+
+    def preview(self, /, *args: Any, **kwargs: Any) -> Preview:
+        """Plan, and run nothing; as the class's own `preview`."""
+        return self._class.preview(*args, **kwargs)
 
     def s(self, /, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG002  # it is refused whatever they are
         """Refuse to be a job of another flow: that has its description, tags and the like from its class alone.
@@ -298,13 +335,17 @@ class Launcher(Generic[F]):
 
     flow_call = s
 
-    def _launch(self, fill: Callable[[F, FoundingBlock], str | None]) -> F:
+    def _launch(
+        self, fill: Callable[[F, FoundingBlock], str | None], remembered: Mapping[str, Any] | None = None
+    ) -> F:
         runtime, call, parent = self._runtime(), self._class.flow_call(), self._options["parent"]
         flow = self._class(new_id(), runtime)
         parent_id = None if parent is None else parent.id
         row = new_flow(flow.id, call, None, **self._row())
         block = FoundingBlock(runtime, row, parent_id=parent_id, joined=self._options["connection"])
         try:
+            if block.begins_run:
+                block.data.update(storable({**(remembered or {}), **self._seeds}))
             block.plan = fill(flow, block)
             for handler in callbacks(call, flow.id, runtime.settings.callback_queue):
                 block.keep(handler)
@@ -329,4 +370,5 @@ class Launcher(Generic[F]):
             "tolerate": str(Tolerance.parse(cls.tolerate if tolerate is None else tolerate)),
             "on_loss": check_on_loss(options["on_loss"] or cls.on_loss),
             "batch_key": encode_key(key),
+            "owns_memory": owns_memory(options["memory"], cls.owns_memory),
         }

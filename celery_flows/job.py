@@ -10,6 +10,7 @@ from typing import Any
 from celery import _state
 
 from celery_flows.batch import Batch
+from celery_flows.memory import Memory
 from celery_flows.messaging import data, effects
 from celery_flows.messaging.adding import add_to_flow
 from celery_flows.messaging.claims import Claim, current_claim
@@ -40,6 +41,15 @@ class Job:
         touched by it.
         """
         return data.of(_state.get_current_worker_task().request, self._claim)
+
+    @property
+    def memory(self) -> Memory:
+        """What the jobs of the run remember: `write`, `read` and `clear`; `data` is its view as a mapping.
+
+        What is written is kept together with the job's outcome, if that is a success (with a memory outside of
+        the database: right before it).
+        """
+        return Memory(data.of(_state.get_current_worker_task().request, self._claim))
 
     @property
     def results(self) -> Results:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from celery_flows.errors import PlanInvalid
 from celery_flows.flow import Flow
 from celery_flows.messaging.block import Block
-from celery_flows.messaging.data import encoded
+from celery_flows.messaging.memory import encoded
 from celery_flows.messaging.methods import check_runs, check_takes
 from celery_flows.queries.jobs import named_jobs
 from celery_flows.states import JobState

@@ -52,6 +52,17 @@ class Settings:
     requeue_after: float = _setting(600.0, "a number of seconds above 0", above=0)
     #: Bytes that the result of a job may have, as JSON, where other jobs are given it.
     result_max_bytes: int = _setting(65_536, "a whole number from 1 to 2**30", least=1, most=2**30)
+    #: What keeps the memories of runs, but for those of sequences: an object with write(run_id, mapping),
+    #: read(run_id, keys) and clear(run_id), such as celery_flows.memory.RedisMemory, or its dotted name; None: the
+    #: database, which alone commits them with the outcomes of jobs.
+    memory: object = _setting(None, "an object with write, read and clear, its dotted name, or None")
+    #: How keys of a run's memory are merged that several jobs write, by key or pattern: "sum", "append", "union",
+    #: a function (kept, given) -> value, or its dotted name. Of other keys the later value stays.
+    merges: Mapping[str, Any] = _setting({}, 'a mapping of keys to "sum", "append", "union" or a function')
+    #: Bytes that one value in a run's memory may have, as JSON.
+    memory_value_max_bytes: int = _setting(1_048_576, "a whole number from 1 to 2**30", least=1, most=2**30)
+    #: Bytes that a run may remember, all keys together, as they are stored.
+    memory_max_bytes: int = _setting(16_777_216, "a whole number from 1 to 2**40", least=1, most=2**40)
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)
 

@@ -10,6 +10,9 @@ import celery_flows
 PROMISED = {
     "include_name",
     "step",
+    "Template",
+    "TypedTask",
+    "typed_task",
     "BatchExists",
     "BatchingTask",
     "Orchestration",

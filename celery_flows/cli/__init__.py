@@ -27,6 +27,11 @@ _SHARED: Final = {
     "prune": "celery_flows.cli.prune:prune",
 }
 
+_APPS: Final = {
+    "templates": "celery_flows.cli.templates:templates",
+    "run": "celery_flows.cli.templates:run",
+}
+
 _OWN: Final = {"demo": "celery_flows.cli.demo:demo"}
 
 _EPILOG: Final = (
@@ -35,7 +40,7 @@ _EPILOG: Final = (
 )
 
 
-@click.group(cls=LazyGroup, commands_at=_SHARED, epilog=_EPILOG)
+@click.group(cls=LazyGroup, commands_at=_SHARED | _APPS, epilog=_EPILOG)
 @click.pass_context
 def flows(context: click.Context) -> None:
     """Look after the tables of celery-flows, and repair what a crash left behind."""

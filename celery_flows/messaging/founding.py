@@ -8,6 +8,7 @@ from typing import Any
 from celery_flows.messaging import eager, effects
 from celery_flows.messaging.block import Block, parents_block
 from celery_flows.messaging.claims import current_claim
+from celery_flows.messaging.memory import begin
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.states import Kind
 from celery_flows.store import batches
@@ -32,11 +33,14 @@ class FoundingBlock(Block):
         self._row = batch._replace(parent_id=outer.batch_id if outer is not None else parent_id)
         self._is_adopted = outer is None and parent_id is not None
         self._outer = outer
+        #: Whether its data is its own, rather than that of a batch above.
+        self.begins_run = self._row.begins_run
         #: What was planned, as it is stored.
         self.plan: str | None = None
 
     def close(self) -> None:
         """Write everything, or leave it to the block around."""
+        self.data = begin(self.runtime, self._row, self.data)
         self._flows.append(Nested(tuple(self._row._replace(plan=self.plan)), begins=False))
         if self._outer is not None:
             self._outer.adopt(self.batch_id)

@@ -11,8 +11,8 @@ from celery import states
 from celery.exceptions import Ignore
 
 from celery_flows.codec import safe_text
-from celery_flows.errors import FlowsError
-from celery_flows.messaging import effects
+from celery_flows.errors import FinalError, FlowsError
+from celery_flows.messaging import data, effects
 from celery_flows.messaging.attempt import publish_next
 from celery_flows.messaging.call import encode_result
 from celery_flows.messaging.claims import Claim, held_by, hold
@@ -101,7 +101,7 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         _put_back(held, task, result)
     elif state is None:
         _leave_unfinished(held, sys.exc_info()[1])
-    elif state == states.FAILURE and task.request.retries < held.delivery.retries and not task.request.is_eager:
+    elif state == states.FAILURE and _bears_retry(held, task, result):
         _try_again(held, task)
     elif state == states.IGNORED:
         end(held.runtime, held.delivery, JobState.COMPLETE)
@@ -109,22 +109,30 @@ def _settle(held: Claim, task: Any, state: str | None, result: Any) -> None:
         end(held.runtime, held.delivery, JobState.FAILED, result)
 
 
+def _bears_retry(held: Claim, task: Any, error: Any) -> bool:
+    """Whether a job that raised is tried again because its plan says so."""
+    is_left = task.request.retries < held.delivery.retries and not task.request.is_eager
+    return is_left and not isinstance(error, FinalError)
+
+
 def _succeed(held: Claim, task: Any, result: Any) -> None:
     runtime, delivery = held.runtime, held.delivery
     try:
         kept = encode_result(delivery, task.name, result, runtime.settings.result_max_bytes)
+        data.remember(task, task.request, held, result)
         is_needed = effects.is_needed(task.request)
+        data.write_elsewhere(task.request)
+        if is_needed:
+            effects.open_for(task.request, held)
+            _settle_with_effects(held, task, kept)
+            return
     except FlowsError as error:
         effects.roll_back(task.request)
         # The body's "as" name is gone by the time that the database may be back.
         problem: FlowsError = error
         persistently(runtime, lambda: end(runtime, delivery, JobState.FAILED, problem))
         return
-    if is_needed:
-        effects.open_for(task.request, held)
-        _settle_with_effects(held, task, kept)
-    else:
-        persistently(runtime, lambda: end(runtime, delivery, JobState.COMPLETE, result=kept))
+    persistently(runtime, lambda: end(runtime, delivery, JobState.COMPLETE, result=kept))
 
 
 def _settle_with_effects(held: Claim, task: Any, result: str | None) -> None:

@@ -39,6 +39,17 @@ def check_on_loss(on_loss: str | None, name: str = "on_loss") -> str | None:
     return on_loss
 
 
+def owns_memory(memory: str | None, otherwise: bool = False) -> bool:
+    """Whether a batch's memory is its own, by what was said of it.
+
+    Args:
+        otherwise: where nothing was.
+    """
+    if memory not in (None, "own", "shared"):
+        raise InvalidSetting(name="memory", value=memory, allowed='"own", "shared" or None')
+    return otherwise if memory is None else memory == "own"
+
+
 def check_length(what: str, text: Any) -> None:
     """See that a name that users give fits where it is kept.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from celery._state import _get_active_apps, connect_on_app_finalize
+from celery._state import _get_active_apps, connect_on_app_finalize, get_current_app
+from celery.local import Proxy
 
 from celery_flows.errors import PlanInvalid
 
@@ -31,6 +32,36 @@ def share(name: str, function: Callable[..., Any], **options: Any) -> None:
     if name not in _shared:
         connect_on_app_finalize(add)
     _shared[name] = function, options
+    _add_to_finalized(add)
+
+
+def share_function(
+    function: Callable[..., Any], front: Callable[[type], type], *, base: type | None = None, **options: Any
+) -> Any:
+    """Register a function as a task with every app that is and that will be, as `shared_task` does.
+
+    Args:
+        front: makes the task's base of the one that it would have.
+        base: that one; None: the app's own.
+
+    Returns:
+        The task, of whichever app is current.
+    """
+    name = options.pop("name", None)
+
+    def add(app: Celery) -> None:
+        app._task_from_fun(function, name=name, base=front(base or app.Task), **options)
+
+    def find() -> Any:
+        app = get_current_app()
+        return app.tasks[name or app.gen_task_name(function.__name__, function.__module__)]
+
+    connect_on_app_finalize(add)
+    _add_to_finalized(add)
+    return Proxy(find)
+
+
+def _add_to_finalized(add: Callable[[Celery], None]) -> None:
     for app in _get_active_apps():
         if app.finalized:
             with app._finalize_mutex:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, _state
 from celery.utils.imports import import_from_cwd
@@ -15,6 +15,7 @@ from kombu.utils.imports import symbol_by_name
 
 from celery_flows.codec import Codec
 from celery_flows.errors import ConfigurationError, InvalidSetting, NoFlows, NotCelery
+from celery_flows.merging import NAMED, Merge, Merges
 from celery_flows.messaging.config import read_settings
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
@@ -28,6 +29,10 @@ from celery_flows.transitions.lose import LossPolicy
 from celery_flows.transitions.prune import FATES, prune
 
 _ATTRIBUTE = "_flows_runtime"
+
+#: What an object must have that keeps the memories of runs.
+_MEMORY: Final = ("write", "read", "clear")
+
 _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _lock = threading.Lock()
 
@@ -90,8 +95,37 @@ class Runtime:
         """What hides arguments and errors where jobs are shown, or None."""
         return Redact.of(_resolve(self.settings.redact))
 
-    @property
-    def _codec(self) -> Codec | None:
+    @cached_property
+    def merges(self) -> Merges:
+        """How keys of runs' memories are merged.
+
+        Raises:
+            InvalidSetting: something among them is no merge.
+        """
+        return Merges({key: _merge(key, given) for key, given in self.settings.merges.items()})
+
+    @cached_property
+    def memory(self) -> Any:
+        """What keeps the memories of runs; None: the database.
+
+        Raises:
+            InvalidSetting: it lacks one of the methods for it.
+        """
+        memory = _resolve(self.settings.memory)
+        lacking = [name for name in _MEMORY if memory is not None and not callable(getattr(memory, name, None))]
+        if lacking or isinstance(memory, type):
+            allowed = f"an object with the methods {', '.join(_MEMORY)}"
+            more = f" (it has no {', '.join(lacking)})" if lacking else ""
+            raise InvalidSetting(name="flows_memory", value=memory, allowed=allowed + more)
+        return memory
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """What encrypts what users' data holds, or None.
+
+        Raises:
+            InvalidSetting: it lacks one of the methods for it.
+        """
         codec = _resolve(self.settings.codec)
         if codec is not None and not isinstance(codec, Codec):
             raise InvalidSetting(
@@ -118,10 +152,18 @@ class Runtime:
             settings.database_url,
             prefix=settings.table_prefix,
             schema=settings.schema,
-            codec=self._codec,
+            codec=self.codec,
             engine_options=settings.engine_options,
             on_first_use=schema.check if check else None,
         )
+
+
+def _merge(key: str, given: object) -> Merge:
+    merge = NAMED[given] if isinstance(given, str) and given in NAMED else _resolve(given)
+    if not callable(merge):
+        allowed = f"{', '.join(repr(name) for name in NAMED)}, a function (kept, given) or its dotted name"
+        raise InvalidSetting(name=f"flows_merges[{key!r}]", value=given, allowed=allowed)
+    return merge
 
 
 def _resolve(given: object) -> Any:

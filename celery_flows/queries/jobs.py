@@ -73,6 +73,12 @@ class JobRecord:
     name: str | None = None
 
 
+def job_name(database: Database, job_id: str) -> str | None:
+    """What a job is called in its flow."""
+    with database.reading() as connection:
+        return lists.name_of(connection, database.tables, job_id)
+
+
 def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
     """The jobs of a flow that have names, in the order in which they were planned."""
     with database.reading() as connection:

@@ -127,3 +127,10 @@ def _jobs(
     jobs = tables.jobs
     ended = jobs.c.outcome.is_(None) if outcomes is None else jobs.c.outcome.in_(outcomes)
     return statement.where(jobs.c.batch_id == batch_id, ended, is_counted(tables))
+
+
+def name_of(connection: Connection, tables: Tables, job_id: str) -> str | None:
+    """What a job is called in its flow."""
+    jobs = tables.jobs
+    found: str | None = connection.scalar(select(jobs.c.name).where(jobs.c.id == job_id))
+    return found

@@ -33,6 +33,11 @@ class NewBatch(NamedTuple):
     #: What was planned, as it is stored.
     plan: str | None = None
 
+    @property
+    def begins_run(self) -> bool:
+        """Whether it has a memory of its own, for itself and what is inside it."""
+        return self.owns_memory or self.parent_id is None
+
 
 def create(connection: Connection, tables: Tables, batch: NewBatch) -> None:
     """Write a pending batch. Its row in its parent comes with `adopt`, or with the parent's block.
@@ -41,8 +46,10 @@ def create(connection: Connection, tables: Tables, batch: NewBatch) -> None:
         BatchExists: an unfinished batch has its key.
     """
     values = batch._asdict()
-    shares_memory = not values.pop("owns_memory") and batch.parent_id is not None
-    values["memory_id"] = memory.run_of(connection, tables, batch.parent_id or "") if shares_memory else batch.id
+    del values["owns_memory"]
+    values["memory_id"] = (
+        batch.id if batch.begins_run else memory.run_of(connection, tables, batch.parent_id or "")
+    )
     batches.add(connection, tables, open_key=batch.batch_key, **values)
 
 

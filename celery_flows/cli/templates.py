@@ -1,0 +1,93 @@
+"""The commands that list templates, and start flows from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from celery_flows.cli.failures import FlowsCommand
+from celery_flows.cli.target import Target
+from celery_flows.template import Template, read_params
+from celery_flows.typed import models
+
+
+class Param(click.ParamType):  # type: ignore[type-arg] # generic in newer releases only
+    """A param such as doc_id=123; what is JSON is read as that."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Read it as a name and a value."""
+        name, sign, text = str(value).partition("=")
+        if not sign or not name:
+            self.fail(f"{value!r} is no param: write name=value, such as doc_id=123.", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+@click.command(cls=FlowsCommand)
+@click.pass_context
+def templates(context: click.Context) -> None:
+    """List the templates that the app registers, with their params."""
+    _import_tasks(Target(context))
+    if not Template.names():
+        click.echo("No templates are registered by what the app imports.")
+    for name in Template.names():
+        template = Template.get(name)
+        params = ", ".join(_described(template))
+        click.echo(f"{name}({params})")
+
+
+def _described(template: Template) -> Iterable[str]:
+    for name, field in template.input.model_fields.items():
+        if name in template.defaults:
+            yield f"{name}={template.defaults[name]!r}"
+        elif field.is_required():
+            yield name
+        else:
+            default = "..." if field.default_factory is not None else repr(field.default)
+            yield f"{name}={default}"
+
+
+@click.command(cls=FlowsCommand)
+@click.argument("name")
+@click.option("--param", "params", multiple=True, type=Param(), help="A param, as often as needed: doc_id=123.")
+@click.option(
+    "--params-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A YAML, TOML or JSON file of params; --param goes before it.",
+)
+@click.option("--tag", "tags", multiple=True, help="A word to find the flow by, as often as needed.")
+@click.option("--preview", is_flag=True, help="Show the plan, and run nothing.")
+@click.pass_context
+def run(
+    context: click.Context,
+    name: str,
+    params: tuple[tuple[str, Any], ...],
+    params_file: Path | None,
+    tags: tuple[str, ...],
+    *,
+    preview: bool,
+) -> None:
+    """Start a flow from the template NAME, and print its id."""
+    _import_tasks(Target(context))
+    template = Template.get(name).using(tags=list(tags))
+    given = {**(read_params(params_file) if params_file else {}), **dict(params)}
+    if preview:
+        click.echo(str(template.preview(given)))
+    else:
+        click.echo(template.start(given).id)
+
+
+def _import_tasks(target: Target) -> None:
+    # Templates are registered where the app's tasks are, which a worker imports when it starts.
+    app = target.runtime.app
+    app.set_current()
+    app.loader.import_default_modules()
+    models()
