@@ -95,7 +95,9 @@ def test_bad_params_write_nothing(app: Celery) -> None:
 def test_unknown_names(app: Celery) -> None:
     """The nearest names are said."""
     Template.register("enrich_and_index", noting, input=Order)
-    with pytest.raises(UnknownTemplate, match=r"no template named 'enrich_index' \(did you mean 'enrich_and_index'\?\)"):
+    with pytest.raises(
+        UnknownTemplate, match=r"no template named 'enrich_index' \(did you mean 'enrich_and_index'\?\)"
+    ):
         Template.run("enrich_index")
 
 

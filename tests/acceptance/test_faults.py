@@ -141,6 +141,8 @@ def crew(
     scratch = tmp_path_factory.mktemp("crew")
     project = make_project("redis", request.param)
     project.settings["flows"] |= {key: value for key, value in SHORT.items() if key != "patches"}
+    project.settings["flows"]["merges"] = {"written": "sum"}
+    project.app.conf.flows_merges = {"written": "sum"}
     make_table(project.settings["flows"]["database_url"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(faults.FOLDER, str(scratch))
@@ -165,6 +167,9 @@ def see_the_end(crew: Crew, batch_ids: list[str]) -> None:
         assert batch.status == "complete"
         names = ["child", "complete", "job", "retried", "settled"]
         assert effects(project.settings["flows"]["database_url"], batch.id) == [f"{batch.id} {n}" for n in names]
+        remembered = batch.memory.read()
+        assert remembered.pop("written") == 2
+        assert sorted(remembered) == [f"{batch.id} job", f"{batch.id} retried"]
 
 
 def database_of(crew: Crew) -> str:
@@ -224,6 +229,11 @@ def see_the_end_of_a_flow(crew: Crew, key: str) -> None:
     grown = [name for name in found if "grown" in name or "added" in name]
     assert {name.split()[1] for name in grown} == {"grown", "added"}
     assert sorted(set(found) - {*grown}) == [f"{key} {name}" for name in names]
+    # What a job remembers is there if, and only if, what it wrote is.
+    remembered = run.memory.read()
+    assert remembered.pop("key") == key
+    assert remembered.pop("written") == len(remembered)
+    assert {*remembered} == {*found} - {f"{key} {name}" for name in ("one", "two", "steps one two", "settled")}
     check_order(project, run)
 
 

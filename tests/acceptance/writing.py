@@ -49,7 +49,8 @@ def insert(connection: Connection, name: str) -> None:
 
 @task(bind=True, max_retries=3)
 def write(self: Any, name: str, how: str = "well", gate: str = "") -> None:
-    """Write a row, and end in one of several ways; most happen in the first attempt only."""
+    """Write a row, remember it, and end in one of several ways; most happen in the first attempt only."""
+    self.job.memory.write({name: self.job.attempt, "written": 1})
     with suppress(LookupError), self.job.transaction() as connection:
         insert(connection, name)
         if how == "left":
