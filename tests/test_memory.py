@@ -480,3 +480,18 @@ def test_jobs_side_by_side(app: Celery) -> None:
         run_message(app, message)
     work(app)
     assert batch.memory.read() == {"total": 5, **{f"key{number}": number for number in range(5)}}
+
+
+def test_pruning_forgets_it_everywhere(app: Celery, memory: Any) -> None:
+    """Also what is not in the database."""
+    batch = job(app, ("write", {"a": 1}))
+    work(app)
+    kept = Batch.create()
+    kept.memory.write(a=2)
+    assert runtime_of(app).prune(0) == 1
+    assert kept.memory.read() == {"a": 2}
+    if isinstance(memory, DictMemory):
+        assert [*memory.runs] == [kept.id]
+    elif memory is not None:
+        with pytest.raises(MemoryExpired):
+            memory.read(batch.id, None)

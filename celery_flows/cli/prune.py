@@ -40,6 +40,10 @@ def prune(context: click.Context, older_than: float, states: tuple[str, ...]) ->
 
     Never what is unfinished or has callbacks still to run.
     """
-    with Target(context).database() as database:
-        number = prune_batches(database, older_than, fates_of(states or FATES))
-        click.echo(f"Batches pruned: {number}")
+    target, fates = Target(context), fates_of(states or FATES)
+    if target.has_app:
+        number = target.runtime.prune(older_than, fates)
+    else:
+        with target.database() as database:
+            number = prune_batches(database, older_than, fates)
+    click.echo(f"Batches pruned: {number}")

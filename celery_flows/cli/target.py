@@ -23,13 +23,18 @@ class Target:
         self._meta = context.meta
 
     @property
+    def has_app(self) -> bool:
+        """Whether there is an app, rather than settings on the command line."""
+        return APP in self._meta
+
+    @property
     def runtime(self) -> Runtime:
         """The working parts of the app.
 
         Raises:
             UsageError: there is no app, or it has no Flows.
         """
-        if APP not in self._meta:
+        if not self.has_app:
             raise click.UsageError("This needs your app, its broker and routes: celery -A your_project flows ...")
         try:
             return runtime_of(self._meta[APP])

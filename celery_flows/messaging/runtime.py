@@ -86,9 +86,10 @@ class Runtime:
         self.database.check_once()
         return connection
 
-    def prune(self, age: float, states: Sequence[BatchState] = FATES) -> int:
-        """Forget batches that were finished so `age` seconds ago."""
-        return prune(self.database, age, states)
+    def prune(self, age: float, states: Sequence[BatchState] = FATES, at_most: int | None = None) -> int:
+        """Forget batches that were finished so `age` seconds ago, and what their runs remember."""
+        forget = None if self.memory is None else self.memory.clear
+        return prune(self.database, age, states, at_most=at_most, forget=forget)
 
     @cached_property
     def redact(self) -> Redact | None:
