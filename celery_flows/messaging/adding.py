@@ -8,6 +8,7 @@ from typing import Any
 
 from celery_flows.errors import PlanInvalid
 from celery_flows.messaging.claims import Claim, grower_here
+from celery_flows.messaging.patience import committed
 from celery_flows.messaging.planning import rows_of
 from celery_flows.messaging.recording import Recorder
 from celery_flows.messaging.runtime import Runtime
@@ -47,7 +48,9 @@ def add_to_flow(
         grower = grower._replace(is_branch=condition in BRANCHES)
     rows = list(rows_of(plan, batch_id, runtime.settings.callback_queue, waits=bool(before)))
     addition = Addition(node.begins or (node.id,), batch_id, rows, before, condition, grower)
-    runtime.publisher.publish(add_job(runtime.database, addition))
+    ready = add_job(runtime.database, addition)
+    with committed(runtime, f"What was added to batch {batch_id}"):
+        runtime.publisher.publish(ready)
     return node
 
 

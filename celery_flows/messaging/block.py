@@ -12,6 +12,7 @@ from celery_flows.messaging.canvas import Call, Canvas
 from celery_flows.messaging.catcher import Catcher, Onward, catch
 from celery_flows.messaging.claims import grower_here
 from celery_flows.messaging.context import innermost
+from celery_flows.messaging.patience import committed
 from celery_flows.messaging.planning import rows_of
 from celery_flows.messaging.result import EnrolledResult
 from celery_flows.messaging.runtime import Runtime
@@ -278,12 +279,13 @@ class Block:
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
         self._is_published = True
-        self.runtime.publisher.publish(ready)
+        with committed(self.runtime, f"What was enrolled for batch {self.batch_id}"):
+            self.runtime.publisher.publish(ready)
+            # A block without jobs ends its batch, as nothing else will.
+            for share in self.shares:
+                if share.starts and not share.jobs:
+                    self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
         self._clear()
-        # A block without jobs ends its batch, as nothing else will.
-        for share in self.shares:
-            if share.starts and not share.jobs:
-                self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
 
     def _publish_joined(self) -> None:
         # What is there now: the rows of a savepoint that was rolled back are not.
