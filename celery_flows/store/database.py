@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -212,7 +212,7 @@ class Database:
         connection or a deadlock is tried again, so the statement must bear being run twice.
 
         Returns:
-            The number of rows touched, and the rows.
+            The number of rows touched, and the rows; where it is two statements, of the first.
         """
         engine = self.engine
         prepared = self._prepared.get(statement)
@@ -233,10 +233,9 @@ class Database:
         try:
             cursor = connection.cursor()
             try:
-                cursor.execute(prepared.sql, prepared.defaults | values)
-                # In this order: SQLite knows how many rows it changed once it has returned them.
-                rows = prepared.rows_of(cursor)
-                return cursor.rowcount, rows
+                if prepared.then is None:
+                    return prepared.run(cursor, values)
+                return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
             finally:
                 cursor.close()
         except engine.dialect.loaded_dbapi.Error as error:
@@ -262,6 +261,19 @@ class Database:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
             self._engine = None
+
+
+def _run_both(cursor: Any, begin: str, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
+    cursor.execute(begin)
+    try:
+        found = prepared.run_both(cursor, values)
+    except BaseException:
+        # A connection that is lost has rolled back by itself, and its driver may say so once more.
+        with suppress(Exception):
+            cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("COMMIT")
+    return found
 
 
 def _dispose(engine: Engine, pid: int) -> None:
