@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, case, select, update
+from sqlalchemy import Column, Connection, Float, Update, bindparam, case, select, update
 
+from celery_flows.codec import unseal
 from celery_flows.states import JobState
-from celery_flows.store.statements import one_of, word
+from celery_flows.store.statements import one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
@@ -33,6 +34,16 @@ class ReadyJob(NamedTuple):
     def columns(cls, tables: Tables) -> list[Column[Any]]:
         """What to read of a job's row to make one."""
         return [tables.jobs.c[name] for name in cls._fields]
+
+    @classmethod
+    def stored(cls, tables: Tables, row: Sequence[Any]) -> ReadyJob:
+        """Make one of a row that came straight from the driver, around the types that unseal otherwise."""
+        if tables.codec is None:
+            return cls(*row)
+        sealed = ("args", "kwargs", "options")
+        named: Iterable[tuple[str, Any]] = zip(cls._fields, row, strict=True)
+        values: list[Any] = [unseal(tables.codec, one) if name in sealed else one for name, one in named]
+        return cls(*values)
 
 
 class Published(NamedTuple):
@@ -66,6 +77,20 @@ def mark_queued(connection: Connection, tables: Tables, published: Iterable[Publ
         )
         since = utcnow() if delay <= 0 else seconds_ago(-delay)
         connection.execute(statement.values(state=state, publishing_since=None, queue=queue, queued_at=since))
+
+
+def mark_one(tables: Tables, dialect: str) -> Update:
+    """Note that the message `:at_delivery` of the job `:at_id` is with the broker, if it has not gone further."""
+    jobs, later = tables.jobs, bindparam("to_delay", type_=Float())
+    state = case((jobs.c.state == word(JobState.READY), word(JobState.QUEUED)), else_=jobs.c.state)
+    statement = (
+        update(jobs)
+        .where(jobs.c.id == bindparam("at_id"), jobs.c.delivery == bindparam("at_delivery"))
+        .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
+        .values(state=state, publishing_since=None, queue=bindparam("to_queue"), queued_at=seconds_ago(-later))
+    )
+    # What a crash of the database forgets of it is sent once more, under another number.
+    return unhurried(statement, dialect)
 
 
 def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
