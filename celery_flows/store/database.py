@@ -47,6 +47,9 @@ _MISSING_TABLE_NUMBER: Final = 1146
 _USED_AT: Final = "celery_flows_used_at"
 _IDLE_SECONDS: Final = 1.0
 
+#: Where a connection keeps the cursor on which its single statements run.
+_CURSOR: Final = "celery_flows_cursor"
+
 
 class Database:
     """The one door to the database. Nothing is opened before the first statement.
@@ -231,14 +234,13 @@ class Database:
     def _run_once(engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
         connection = _connect(engine)
         try:
-            cursor = connection.cursor()
-            try:
-                if prepared.then is None:
-                    return prepared.run(cursor, values)
-                return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
-            finally:
-                cursor.close()
+            # One for all its statements: to make one takes a fifth of what a statement does.
+            cursor = connection.info.get(_CURSOR) or connection.info.setdefault(_CURSOR, connection.cursor())
+            if prepared.then is None:
+                return prepared.run(cursor, values)
+            return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
         except engine.dialect.loaded_dbapi.Error as error:
+            connection.info.pop(_CURSOR, None)
             is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
             if is_lost:
                 connection.invalidate(error)

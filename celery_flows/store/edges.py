@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
     update,
@@ -80,7 +81,7 @@ def forget_release(tables: Tables, dialect: str) -> ClauseElement:
     edges, jobs = tables.edges, tables.jobs
     is_open = exists().where(edges.c.job_id == bindparam("at_id"), edges.c.is_open == 1)
     return unhurried(
-        update(jobs).where(jobs.c.id == bindparam("at_id"), ~is_open).values(releasing_since=None), dialect
+        update(jobs).where(jobs.c.id == bindparam("at_id"), ~is_open).values(releasing_since=null()), dialect
     )
 
 

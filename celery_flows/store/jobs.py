@@ -60,7 +60,7 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
         (jobs.c.worker_id, worker_id),
         (jobs.c.is_late, bindparam("to_late")),
         (jobs.c.on_loss, bindparam("to_on_loss")),
-        (jobs.c.publishing_since, None),
+        (jobs.c.publishing_since, null()),
         (jobs.c.started_at, utcnow()),
     ]
     statement = statement.ordered_values(*values)
@@ -88,8 +88,8 @@ def complete(tables: Tables, dialect: str) -> Update:
         .where(jobs.c.id == bindparam("at_id"), is_held(tables))
         .values(
             state=word(JobState.COMPLETE),
-            worker_id=None,
-            expires_at=None,
+            worker_id=null(),
+            expires_at=null(),
             result=bindparam("to_result"),
             releasing_since=is_releasing(tables),
             ended_at=utcnow(),
@@ -135,8 +135,8 @@ def requeue(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=case((is_unmarked, word(JobState.READY)), else_=to_state),
             publishing_since=case((is_unmarked, utcnow()), else_=null()),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
         )
     )
 
@@ -150,10 +150,10 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=bindparam("to_state"),
             delivery=jobs.c.delivery + literal_column("1"),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
             publishing_since=utcnow(),
-            queued_at=None,
+            queued_at=null(),
             task=bindparam("to_task"),
             args=bindparam("to_args"),
             kwargs=bindparam("to_kwargs"),
@@ -171,10 +171,10 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=word(JobState.RETRYING),
             delivery=jobs.c.delivery + literal_column("1"),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
             # Its message is Celery's to bring, from no queue that we know.
-            queued_at=None,
+            queued_at=null(),
         )
     )
 
@@ -238,10 +238,10 @@ def _end(tables: Tables) -> Update:
             wrong=bindparam("to_wrong"),
             error_class=bindparam("to_class"),
             error_message=bindparam("to_message"),
-            worker_id=None,
-            publishing_since=None,
+            worker_id=null(),
+            publishing_since=null(),
             # Out of the index in which the sweep looks for expired jobs.
-            expires_at=None,
+            expires_at=null(),
             releasing_since=is_releasing(tables),
             ended_at=utcnow(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Float, Update, bindparam, case, select, update
+from sqlalchemy import Column, Connection, Float, Update, bindparam, case, null, select, update
 
 from celery_flows.codec import unseal
 from celery_flows.states import JobState
@@ -87,7 +87,7 @@ def mark_one(tables: Tables, dialect: str) -> Update:
         update(jobs)
         .where(jobs.c.id == bindparam("at_id"), jobs.c.delivery == bindparam("at_delivery"))
         .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
-        .values(state=state, publishing_since=None, queue=bindparam("to_queue"), queued_at=seconds_ago(-later))
+        .values(state=state, publishing_since=null(), queue=bindparam("to_queue"), queued_at=seconds_ago(-later))
     )
     # What a crash of the database forgets of it is sent once more, under another number.
     return unhurried(statement, dialect)
