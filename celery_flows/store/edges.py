@@ -28,7 +28,7 @@ from sqlalchemy.sql import ClauseElement
 from celery_flows.codec import seal
 from celery_flows.states import BRANCHES, Condition, JobState, Takes
 from celery_flows.store.publishing import ReadyJob
-from celery_flows.store.statements import execute, one_of, unhurried, word
+from celery_flows.store.statements import execute, in_list, one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
@@ -118,7 +118,7 @@ def hold_waiting(connection: Connection, tables: Tables, ids: Sequence[str]) -> 
     if len(ids) == 1:
         rows = execute(connection, tables, _hold_one, at_id=ids[0])
         return [(ReadyJob.stored(tables, row[:-1]), row[-1]) for row in rows]
-    found = connection.execute(_hold(tables, tables.jobs.c.id.in_(ids))).all()
+    found = connection.execute(_hold(tables, in_list(connection, tables.jobs.c.id, ids))).all()
     return [(ReadyJob(*row[:-1]), row[-1]) for row in found]
 
 
@@ -142,7 +142,7 @@ def judge(connection: Connection, tables: Tables, held: Sequence[tuple[ReadyJob,
         rows = execute(connection, tables, _how_ended_one, at_id=held[0][0].id)
     else:
         ids = [job.id for job, _ in held]
-        rows = connection.execute(_how_ended(tables, tables.edges.c.dependent_id.in_(ids))).all()
+        rows = connection.execute(_how_ended(tables, in_list(connection, tables.edges.c.dependent_id, ids))).all()
     found = {row[0]: row[1:] for row in rows}
     return [
         # A branch for what goes wrong that nobody needs is no loss.
@@ -212,7 +212,7 @@ def make_ready(
     elif len(ids) == 1:
         execute(connection, tables, _make_one_ready, at_id=ids[0])
     else:
-        connection.execute(_make_ready(tables, tables.jobs.c.id.in_(ids)))
+        connection.execute(_make_ready(tables, in_list(connection, tables.jobs.c.id, ids)))
 
 
 def _make_one_ready(tables: Tables, dialect: str) -> Update:

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, Float, Update, bindparam, case, null,
 
 from celery_flows.codec import unseal
 from celery_flows.states import JobState
-from celery_flows.store.statements import one_of, unhurried, word
+from celery_flows.store.statements import in_list, one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
@@ -72,7 +72,7 @@ def mark_queued(connection: Connection, tables: Tables, published: Iterable[Publ
     for (delivery, queue, delay), ids in alike.items():
         statement = (
             update(jobs)
-            .where(jobs.c.id.in_(ids), jobs.c.delivery == delivery)
+            .where(in_list(connection, jobs.c.id, ids), jobs.c.delivery == delivery)
             .where(one_of(jobs.c.state, (JobState.READY, JobState.RETRYING)))
         )
         since = utcnow() if delay <= 0 else seconds_ago(-delay)
@@ -96,7 +96,7 @@ def mark_one(tables: Tables, dialect: str) -> Update:
 def keep(connection: Connection, tables: Tables, ids: Sequence[str]) -> None:
     """Go on owning jobs that are still to be published, so that the sweep leaves them alone."""
     jobs = tables.jobs
-    statement = update(jobs).where(jobs.c.id.in_(ids), jobs.c.publishing_since.is_not(None))
+    statement = update(jobs).where(in_list(connection, jobs.c.id, ids), jobs.c.publishing_since.is_not(None))
     connection.execute(statement.values(publishing_since=utcnow()))
 
 
@@ -115,14 +115,14 @@ def take_overdue(connection: Connection, tables: Tables, age: float, limit: int)
 def ready_among(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[ReadyJob]:
     """Read those of these jobs that are ready, for their first publisher."""
     jobs = tables.jobs
-    return ready_where(connection, tables, jobs.c.id.in_(ids) & (jobs.c.state == JobState.READY))
+    return ready_where(connection, tables, in_list(connection, jobs.c.id, ids) & (jobs.c.state == JobState.READY))
 
 
 def take(connection: Connection, tables: Tables, found: list[ReadyJob]) -> list[ReadyJob]:
     """Take over the publishing of jobs that are locked, under the next delivery number."""
     jobs = tables.jobs
     if found:
-        taken = update(jobs).where(jobs.c.id.in_([job.id for job in found]))
+        taken = update(jobs).where(in_list(connection, jobs.c.id, [job.id for job in found]))
         state = case((jobs.c.state == word(JobState.QUEUED), word(JobState.READY)), else_=jobs.c.state)
         values = {"state": state, "worker_id": None, "publishing_since": utcnow()}
         connection.execute(taken.values(values | {"delivery": jobs.c.delivery + 1}))
