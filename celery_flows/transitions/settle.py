@@ -97,4 +97,7 @@ def follow(
         return []
     released = release(database, job_id) if blocks else Released([], went_wrong=False)
     went_wrong = went_wrong or released.went_wrong
+    if not went_wrong and any(job.batch_id == batch_id for job in released.ready):
+        # What has just become ready will end after this job, and whoever ends it looks after that.
+        return released.ready
     return [*released.ready, *advance(database, batch_id, went_wrong=went_wrong)]
