@@ -236,11 +236,14 @@ class Database:
         try:
             # One for all its statements: to make one takes a fifth of what a statement does.
             cursor = connection.info.get(_CURSOR) or connection.info.setdefault(_CURSOR, connection.cursor())
-            if prepared.then is None:
-                return prepared.run(cursor, values)
-            return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
+            try:
+                if prepared.then is None:
+                    return prepared.run(cursor, values)
+                return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
+            except BaseException:
+                connection.info.pop(_CURSOR, None)
+                raise
         except engine.dialect.loaded_dbapi.Error as error:
-            connection.info.pop(_CURSOR, None)
             is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
             if is_lost:
                 connection.invalidate(error)
@@ -269,13 +272,13 @@ def _run_both(cursor: Any, begin: str, prepared: Prepared, values: dict[str, Any
     cursor.execute(begin)
     try:
         found = prepared.run_both(cursor, values)
+        cursor.execute("COMMIT")
+        return found
     except BaseException:
         # A connection that is lost has rolled back by itself, and its driver may say so once more.
         with suppress(Exception):
             cursor.execute("ROLLBACK")
         raise
-    cursor.execute("COMMIT")
-    return found
 
 
 def _dispose(engine: Engine, pid: int) -> None:
