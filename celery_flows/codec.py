@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from json import JSONDecoder
 from typing import Any, Final, Protocol, runtime_checkable
 
 from kombu.utils import json
 
 #: Celery's own, made once: kombu makes one for each text, which takes as long as the text itself.
 _ENCODER: Final = json.JSONEncoder()
+_DECODER: Final = JSONDecoder(object_hook=json.object_hook)
 
 #: What is put where a character can't be stored.
 REPLACEMENT = "\ufffd"
@@ -59,7 +61,7 @@ def encode(value: Any) -> str:
 
 def decode(text: str | None) -> Any:
     """Read what `encode` wrote; None stays None."""
-    return None if text is None else json.loads(text)
+    return None if text is None else _DECODER.decode(text)
 
 
 def is_key(value: object) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from celery_flows.errors import InvalidSetting
+
+#: How a tolerance of nothing is stored.
+NOTHING: Final = ("0", "0%")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_flows.errors import BatchNotFound, BlockMisuse, InvalidSetting, NotJson, PlanInvalid, TooLong
 from celery_flows.messaging.canvas import Call, Canvas
-from celery_flows.messaging.catcher import Catcher, Onward, catch
+from celery_flows.messaging.catcher import NOTHING, Catcher, catch
 from celery_flows.messaging.claims import grower_here
 from celery_flows.messaging.context import innermost
 from celery_flows.messaging.patience import committed
@@ -121,7 +121,7 @@ class Block:
 
     def _capture(self, task: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> EnrolledResult:
         caught = catch(self.runtime, task, args, kwargs, options, lambda: self.is_held)
-        if caught.onward == Onward():
+        if caught.onward == NOTHING:
             node = caught.node
             call = (node.task, node.args, node.kwargs, node.options)
             self.keep(NewJob(node.id, self.batch_id, Kind.TASK, *call, node.expires_at))

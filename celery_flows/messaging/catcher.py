@@ -30,6 +30,12 @@ class Onward(NamedTuple):
     chain: tuple[Any, ...] = ()
 
 
+NOTHING: Final = Onward()
+
+#: The options of a call that say what comes after it.
+_ONWARD: Final = {"chord", "link", "link_error", "chain"}
+
+
 class Caught(NamedTuple):
     """A call that was caught."""
 
@@ -44,6 +50,8 @@ def split(task: str, options: Mapping[str, Any]) -> tuple[Onward, dict[str, Any]
     Raises:
         PlanInvalid: it is a member of a chord that Celery counts itself.
     """
+    if not _ONWARD & options.keys():
+        return NOTHING, dict(options)
     left = dict(options)
     if left.pop("chord", None):
         raise PlanInvalid(problem=f"{task} is called as one of a chord: call the chord as a whole")

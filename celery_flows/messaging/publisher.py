@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,6 +18,7 @@ from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
+from celery_flows.messaging.mould import pipelined
 from celery_flows.messaging.template import Patterns
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
@@ -79,11 +79,12 @@ class Publisher:
             return len(chunk)
         sent: list[Published] = []
         try:
-            with at_work(chunk), self._app.producer_pool.acquire(block=True) as pooled, _pipelined(pooled):
-                producer, patterns = NotingProducer(pooled), Patterns(self._app)
+            with at_work(chunk), self._app.producer_pool.acquire(block=True) as pooled, pipelined(pooled) as pipe:
+                producer = NotingProducer(pooled)
+                patterns = Patterns(self._app, producer, pipe)
                 for job in chunk:
                     producer.queue = None
-                    armed += self._send_or_fail(patterns.publish, job, producer, self._send)
+                    armed += self._send_or_fail(patterns.publish, job, self._send)
                     sent.append(Published(job.id, job.delivery, producer.queue, _delay(job.options)))
         except _BROKER_ERRORS as error:
             # With a pipeline it is unknown what arrived: a second message under the same number is dropped.
@@ -179,9 +180,3 @@ def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _pipelined(producer: Any) -> AbstractContextManager[Any]:
-    # kombu 5.7 writes many messages in one round trip where the transport can (Redis).
-    batch = getattr(producer, "batch", None)
-    return nullcontext() if batch is None else batch()

@@ -18,6 +18,7 @@ from celery.utils.saferepr import saferepr
 
 from celery_flows.codec import decode
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
+from celery_flows.messaging.mould import Foundry, Mould, args_repr, mould_of
 from celery_flows.store.publishing import ReadyJob
 
 #: Options by which each message differs from the one before.
@@ -33,6 +34,13 @@ class Pattern(NamedTuple):
     embed: Any
     #: What the producer was called with, headers included.
     options: dict[str, Any]
+    #: Where it went, where that is known.
+    queue: str | None = None
+
+    @property
+    def ignores_result(self) -> bool:
+        """Whether nobody will ask for the result."""
+        return bool(self.options["headers"].get("ignore_result"))
 
     @property
     def is_its_own_root(self) -> bool:
@@ -50,7 +58,7 @@ class Pattern(NamedTuple):
         headers = {
             **self.options["headers"],
             "id": job.id,
-            "argsrepr": _repr(args, limit),
+            "argsrepr": args_repr(args, limit),
             "kwargsrepr": "{}" if not kwargs else saferepr(kwargs, limit),
             HEADER: Delivery.of(job).write(),
         }
@@ -59,42 +67,59 @@ class Pattern(NamedTuple):
         return (args, kwargs, self.embed), {**self.options, "headers": headers, "correlation_id": job.id}
 
 
-def _repr(args: tuple[Any, ...], limit: int) -> str:
-    # Numbers look the same either way.
-    return repr(args) if all(type(one) in (int, bool) for one in args) else str(saferepr(args, limit))
-
-
 class Patterns:
-    """The patterns of one chunk, by task and options."""
+    """The patterns of one chunk, by task and options, and the moulds that are made of them."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-        self._are_allowed = _is_plain(app)
-        self._patterns: dict[tuple[str, str], Pattern] = {}
-
-    def publish(self, job: ReadyJob, producer: Any, send: Callable[..., None]) -> None:
-        """Publish a job as an earlier one was, or as Celery does.
+    def __init__(self, app: Celery, producer: Any, foundry: Foundry | None) -> None:
+        """Begin.
 
         Args:
-            producer: notes what it is called with, as `noted`.
+            producer: notes what it is called with, as `noted`, and where the message went, as `queue`.
+            foundry: takes messages as texts; None: nobody does.
+        """
+        self._app = app
+        self._producer = producer
+        self._foundry = foundry
+        self._are_allowed = _is_plain(app)
+        self._patterns: dict[tuple[str, str], Pattern] = {}
+        self._moulds: dict[tuple[str, str], Mould | None] = {}
+
+    def publish(self, job: ReadyJob, send: Callable[..., None]) -> None:
+        """Publish a job as earlier ones were, or as Celery does.
+
+        Args:
             send: publishes in Celery's way.
         """
         key = (job.task, job.options)
         pattern = self._patterns.get(key)
-        if pattern is None:
-            producer.noted = None
-            send(job, producer)
-            if self._are_allowed and producer.noted is not None and not _is_of_the_moment(job):
-                self._patterns[key] = _pattern(*producer.noted)
+        mould = self._moulds.get(key)
+        if pattern is not None and not pattern.ignores_result:
+            self._app.backend.on_task_call(self._producer, job.id)
+        if pattern is not None and mould is not None and self._foundry is not None:
+            self._foundry.push(mould.key, mould.cast(job))
+            self._producer.queue = pattern.queue
             return
+        if self._foundry is not None:
+            self._foundry.flush()
+        if pattern is None:
+            self._send(job, key, send)
+        elif self._foundry is None or key in self._moulds:
+            self._publish_like(pattern, job)
+        else:
+            pushed = self._foundry.pushed_by(lambda: self._publish_like(pattern, job))
+            limit = self._app.amqp.argsrepr_maxsize
+            self._moulds[key] = None if pushed is None else mould_of(*pushed, job, pattern.embed, limit)
+
+    def _send(self, job: ReadyJob, key: tuple[str, str], send: Callable[..., None]) -> None:
+        self._producer.noted = None
+        send(job, self._producer)
+        if self._are_allowed and self._producer.noted is not None and not _is_of_the_moment(job):
+            body, options = self._producer.noted
+            self._patterns[key] = Pattern(body[2], options, self._producer.queue)
+
+    def _publish_like(self, pattern: Pattern, job: ReadyJob) -> None:
         body, options = pattern.like(job, self._app.amqp.argsrepr_maxsize)
-        if not options["headers"].get("ignore_result"):
-            self._app.backend.on_task_call(producer, job.id)
-        producer.publish(body, **options)
-
-
-def _pattern(body: Any, options: dict[str, Any]) -> Pattern:
-    return Pattern(body[2], options)
+        self._producer.publish(body, **options)
 
 
 def _is_of_the_moment(job: ReadyJob) -> bool:

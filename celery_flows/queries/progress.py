@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,10 +36,12 @@ def _counted(database: Database, batch_id: str, count: Callable[..., Sequence[An
         rows = count(connection, database.tables, batch_id)
     if not rows:
         raise BatchNotFound(batch_id=batch_id)
-    by_state = {JobState(row.state): row.jobs for row in rows if row.state is not None}
-    complete = by_state.get(JobState.COMPLETE, 0)
-    failed = by_state.get(JobState.FAILED, 0)
-    cancelled = by_state.get(JobState.CANCELLED, 0) + by_state.get(JobState.SKIPPED, 0)
+    by_state: Counter[str] = Counter()
+    for row in rows:
+        if row.state is not None:
+            by_state[row.state] += int(row.jobs)
+    complete, failed = by_state[JobState.COMPLETE], by_state[JobState.FAILED]
+    cancelled = by_state[JobState.CANCELLED] + by_state[JobState.SKIPPED]
     total = sum(by_state.values())
     started, until = rows[0].started_at, rows[0].settled_at or rows[0].now
     return Progress(
@@ -47,6 +50,6 @@ def _counted(database: Database, batch_id: str, count: Callable[..., Sequence[An
         failed=failed,
         cancelled=cancelled,
         pending=total - complete - failed - cancelled,
-        running=by_state.get(JobState.RUNNING, 0),
+        running=by_state[JobState.RUNNING],
         elapsed=(until - started).total_seconds() if started else 0.0,
     )

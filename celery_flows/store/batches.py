@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Executable, case, exists, insert, or_, select, update
+from sqlalchemy import Connection, Executable, Select, bindparam, case, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
+from celery_flows.store import tallies
+from celery_flows.store.jobs import probe
 from celery_flows.store.statements import one_of
 from celery_flows.store.tables import Tables
-from celery_flows.store.types import utcnow
+from celery_flows.store.types import KEY, utcnow
 
 UNDECIDED = (BatchState.PENDING, BatchState.RUNNING)
 
@@ -93,6 +95,31 @@ def standing(
         return None
     is_so = [bool(one) for one in row[5:]]
     return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], *is_so)
+
+
+class Outlook(NamedTuple):
+    """What says, without a lock, whether something may be decided about a batch."""
+
+    state: BatchState
+    tolerate: str
+    #: What is tallied, where the batch tolerates something.
+    total: int
+    wrong: int
+    #: A job that has not ended.
+    unfinished: str | None
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether it has no fate yet."""
+        return self.state in UNDECIDED
+
+
+def outlook(tables: Tables, dialect: str) -> Select[Any]:
+    """Read an `Outlook` of `:batch_id`: the probe, and in the same breath what is made of what went wrong."""
+    batches, batch_id = tables.batches, bindparam("batch_id", type_=KEY)
+    unfinished = probe(tables, dialect).scalar_subquery()
+    sums = tallies.sums(tables, batch_id)
+    return select(batches.c.state, batches.c.tolerate, *sums, unfinished).where(batches.c.id == batch_id)
 
 
 def start(connection: Connection, tables: Tables, batch_id: str) -> bool:

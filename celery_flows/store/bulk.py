@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from celery_flows.codec import seal
 from celery_flows.errors import DuplicateJob
 from celery_flows.states import JobState, Kind
+from celery_flows.store import counts
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
@@ -59,7 +60,7 @@ _FIELDS: Final = NewJob._fields[: NewJob._fields.index("waits")]
 
 _COLUMNS: Final = (
     *_FIELDS,
-    *("state", "round", "delivery", "attempt", "losses", "wrong", "enrolled_at", "publishing_since"),
+    *("state", "round", "delivery", "attempt", "losses", "wrong", "enrolled_at", "publishing_since", "part"),
 )
 
 
@@ -78,9 +79,21 @@ def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[N
     write = _copy if is_psycopg else _insert
     for chunk in chunks:
         try:
-            write(connection, tables, [_row(job, now) for job in chunk])
+            parts = _parts(chunk)
+            write(connection, tables, [(*_row(job, now), _part(job, parts)) for job in chunk])
         except IntegrityError as error:
             raise DuplicateJob(job_id=_taken(chunk, str(error.orig))) from error
+
+
+def _parts(chunk: Sequence[NewJob]) -> dict[str, int | None]:
+    """The parts that a chunk makes, by batch: with the chunk they are written, or not at all."""
+    numbers = Counter(job.batch_id for job in chunk if job.batch_id is not None and job.counts_in(job.batch_id))
+    return {batch_id: counts.new_part(number) for batch_id, number in numbers.items()}
+
+
+def _part(job: NewJob, parts: dict[str, int | None]) -> int | None:
+    """The part of a job; of what is not always one to a user, none."""
+    return parts[job.batch_id] if job.batch_id is not None and job.counts_in(job.batch_id) else None
 
 
 def _taken(chunk: Sequence[NewJob], problem: str) -> str:

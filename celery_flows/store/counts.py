@@ -1,28 +1,123 @@
-"""Counting the jobs of a batch."""
+"""Counting the jobs of a batch.
+
+A part is what was enrolled in one chunk; its number ends with how many jobs that were. So where nothing of a part
+has ended, or all of it, its jobs need not be looked at (decision "parts").
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Connection,
+    Select,
+    Subquery,
+    and_,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
 from celery_flows.states import JobState, Kind
-from celery_flows.store.statements import one_of
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
+#: Jobs fewer than these are counted one by one.
+_LEAST: Final = 100
+
+#: What a part's number says of its size; the rest of it is chance.
+_SIZES: Final = 1 << 20
+_CHANCE_BITS: Final = 42
+
+_WENT_WRONG: Final = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
+
+
+def new_part(size: int) -> int | None:
+    """A number for so many jobs that are enrolled together; None: they are counted one by one."""
+    return secrets.randbits(_CHANCE_BITS) * _SIZES + size if _LEAST <= size < _SIZES else None
+
 
 def by_state(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:
-    """A batch's times, now, and its jobs by state: a row per state, one with None where it has no jobs."""
-    batches, jobs = tables.batches, tables.jobs
-    number = func.count(jobs.c.id).label("jobs")
+    """A batch's times, now, and its jobs by state, as far as they matter: a state may have several rows, or None.
+
+    Of those that have not ended, only those that a worker runs are told apart where they are of a part.
+    """
+    batches, numbers = tables.batches, _numbers(tables, batch_id, connection.dialect.name)
     return connection.execute(
-        select(batches.c.started_at, batches.c.settled_at, utcnow().label("now"), jobs.c.state, number)
-        .select_from(batches.outerjoin(jobs, and_(jobs.c.batch_id == batches.c.id, is_counted(tables))))
+        select(batches.c.started_at, batches.c.settled_at, utcnow().label("now"), numbers.c.state, numbers.c.jobs)
+        .select_from(batches.outerjoin(numbers, true()))
         .where(batches.c.id == batch_id)
-        .group_by(batches.c.started_at, batches.c.settled_at, jobs.c.state)
     ).all()
+
+
+def _numbers(tables: Tables, batch_id: str, dialect: str) -> Subquery:
+    jobs, sums = tables.jobs, _sums(tables, batch_id, dialect)
+    mine, is_of_part = jobs.c.batch_id == batch_id, jobs.c.part.is_not(None)
+    number = func.count().label("jobs")
+    none: ColumnElement[int] = literal_column("0")
+    alone = select(jobs.c.state.label("state"), number).where(mine, ~is_of_part, is_counted(tables))
+    is_wrong = and_(mine, is_of_part, one_of(jobs.c.outcome, _WENT_WRONG))
+    wrong = select(jobs.c.outcome, number).where(is_wrong).group_by(jobs.c.outcome).cte("wrong")
+    went_wrong = select(func.coalesce(func.sum(wrong.c.jobs), none)).scalar_subquery()
+    is_run = and_(mine, is_of_part, jobs.c.worker_id.is_not(None), jobs.c.state == word(JobState.RUNNING))
+    running = select(number).where(is_run).scalar_subquery()
+    return union_all(
+        alone.group_by(jobs.c.state),
+        select(wrong.c.outcome, wrong.c.jobs),
+        select(word(JobState.COMPLETE), sums.c.total - sums.c.unfinished - went_wrong),
+        select(word(JobState.RUNNING), running),
+        select(word(JobState.QUEUED), sums.c.unfinished - running),
+    ).subquery("numbers")
+
+
+def _sums(tables: Tables, batch_id: str, dialect: str) -> CTE:
+    """How many jobs a batch has in parts, and how many of these have not ended."""
+    parts, has_begun = _parts(tables, batch_id, dialect)
+    jobs = tables.jobs.alias("one")
+    open_ones = _of_part(jobs, parts, batch_id).where(jobs.c.outcome.is_(None)).with_only_columns(func.count())
+    size = parts.c.part % literal_column(str(_SIZES))
+    unfinished = case((has_begun, open_ones.scalar_subquery()), else_=size)
+    total, open_ = (func.coalesce(func.sum(one), literal_column("0")) for one in (size, unfinished))
+    sums = select(total.label("total"), open_.label("unfinished")).where(parts.c.part.is_not(None))
+    return sums.cte("sums")
+
+
+def _parts(tables: Tables, batch_id: str, dialect: str) -> tuple[CTE, ColumnElement[bool]]:
+    """The parts of a batch, of which one may be NULL; and what says whether a job of one has ended.
+
+    None reads all entries of the index. MySQL skips from group to group by itself; others are told to look for
+    each part from the one before, which MySQL would do by reading all of them.
+    """
+    jobs = tables.jobs.alias("first")
+    mine = (jobs.c.batch_id == batch_id, jobs.c.part.is_not(None))
+    if dialect in ("mysql", "mariadb"):
+        groups = select(jobs.c.part, func.max(jobs.c.outcome).label("ended")).where(*mine).group_by(jobs.c.part)
+        found = groups.cte("parts")
+        return found, found.c.ended.is_not(None)
+    parts = select(_least(jobs).where(*mine).scalar_subquery().label("part")).cte("parts", recursive=True)
+    after = tables.jobs.alias("after")
+    following = _least(after).where(after.c.batch_id == batch_id, after.c.part > parts.c.part).correlate(parts)
+    parts = parts.union_all(select(following.scalar_subquery()).where(parts.c.part.is_not(None)))
+    ended = tables.jobs.alias("ended")
+    return parts, exists(_of_part(ended, parts, batch_id).where(ended.c.outcome.is_not(None)))
+
+
+def _least(jobs: Any) -> Select[Any]:
+    return select(jobs.c.part).order_by(jobs.c.part).limit(literal_column("1"))
+
+
+def _of_part(jobs: Any, parts: CTE, batch_id: str) -> Select[Any]:
+    return select(jobs.c.part).where(jobs.c.batch_id == batch_id, jobs.c.part == parts.c.part).correlate(parts)
 
 
 def in_total(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -46,6 +46,9 @@ _MISSING_TABLE_NUMBER: Final = 1146
 #: Where a connection keeps when it last read, and for how many seconds it is not tried before it reads again.
 _USED_AT: Final = "celery_flows_used_at"
 _IDLE_SECONDS: Final = 1.0
+
+#: Where a connection keeps the cursor on which its single statements run.
+_CURSOR: Final = "celery_flows_cursor"
 
 
 class Database:
@@ -212,7 +215,7 @@ class Database:
         connection or a deadlock is tried again, so the statement must bear being run twice.
 
         Returns:
-            The number of rows touched, and the rows.
+            The number of rows touched, and the rows; where it is two statements, of the first.
         """
         engine = self.engine
         prepared = self._prepared.get(statement)
@@ -231,14 +234,15 @@ class Database:
     def _run_once(engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
         connection = _connect(engine)
         try:
-            cursor = connection.cursor()
+            # One for all its statements: to make one takes a fifth of what a statement does.
+            cursor = connection.info.get(_CURSOR) or connection.info.setdefault(_CURSOR, connection.cursor())
             try:
-                cursor.execute(prepared.sql, prepared.defaults | values)
-                # In this order: SQLite knows how many rows it changed once it has returned them.
-                rows = prepared.rows_of(cursor)
-                return cursor.rowcount, rows
-            finally:
-                cursor.close()
+                if prepared.then is None:
+                    return prepared.run(cursor, values)
+                return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
+            except BaseException:
+                connection.info.pop(_CURSOR, None)
+                raise
         except engine.dialect.loaded_dbapi.Error as error:
             is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
             if is_lost:
@@ -262,6 +266,19 @@ class Database:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
             self._engine = None
+
+
+def _run_both(cursor: Any, begin: str, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
+    cursor.execute(begin)
+    try:
+        found = prepared.run_both(cursor, values)
+        cursor.execute("COMMIT")
+        return found
+    except BaseException:
+        # A connection that is lost has rolled back by itself, and its driver may say so once more.
+        with suppress(Exception):
+            cursor.execute("ROLLBACK")
+        raise
 
 
 def _dispose(engine: Engine, pid: int) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
+    Select,
     Update,
     and_,
     bindparam,
@@ -15,15 +17,18 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
+    null,
     or_,
     select,
     update,
 )
 from sqlalchemy.sql import ClauseElement
 
+from celery_flows.codec import seal
 from celery_flows.states import BRANCHES, Condition, JobState, Takes
 from celery_flows.store.publishing import ReadyJob
-from celery_flows.store.statements import one_of, word
+from celery_flows.store.statements import execute, in_list, one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 
@@ -63,7 +68,8 @@ def close(tables: Tables, dialect: str) -> Update:
     edges, jobs = tables.edges, tables.jobs
     has_ended = select(jobs.c.id).where(jobs.c.id == bindparam("at_id"), jobs.c.outcome.is_not(None)).exists()
     mine = (edges.c.job_id == bindparam("at_id")) & (edges.c.is_open == 1)
-    return update(edges).where(mine, has_ended).values(is_open=0)
+    # What a crash of the database forgets of it is seen to again: the job's row says that it is to be.
+    return unhurried(update(edges).where(mine, has_ended).values(is_open=literal_column("0")), dialect)
 
 
 def forget_release(tables: Tables, dialect: str) -> ClauseElement:
@@ -74,24 +80,25 @@ def forget_release(tables: Tables, dialect: str) -> ClauseElement:
     """
     edges, jobs = tables.edges, tables.jobs
     is_open = exists().where(edges.c.job_id == bindparam("at_id"), edges.c.is_open == 1)
-    return update(jobs).where(jobs.c.id == bindparam("at_id"), ~is_open).values(releasing_since=None)
+    return unhurried(
+        update(jobs).where(jobs.c.id == bindparam("at_id"), ~is_open).values(releasing_since=null()), dialect
+    )
 
 
-def due(connection: Connection, tables: Tables, job_id: str, after: str, limit: int) -> list[str]:
-    """Jobs, from behind an id on, that wait for this one, and for nothing else any more.
+def due(tables: Tables, dialect: str) -> Select[Any]:
+    """Up to `:most` jobs, from behind the id `:after` on, that wait for `:at_id`, and for nothing else any more.
 
     The look for another open edge is made from the newest end, as the probe of a batch is.
     """
     edges, jobs = tables.edges, tables.jobs
-    statement = (
+    return (
         select(jobs.c.id)
         .join(edges, edges.c.dependent_id == jobs.c.id)
-        .where(edges.c.job_id == job_id, jobs.c.id > after)
+        .where(edges.c.job_id == bindparam("at_id"), jobs.c.id > bindparam("after"))
         .where(jobs.c.state == word(JobState.WAITING), _is_free(tables))
         .order_by(jobs.c.id)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer()))
     )
-    return list(connection.scalars(statement))
 
 
 def _is_free(tables: Tables) -> ColumnElement[bool]:
@@ -108,12 +115,21 @@ def _is_free(tables: Tables) -> ColumnElement[bool]:
 
 def hold_waiting(connection: Connection, tables: Tables, ids: Sequence[str]) -> list[tuple[ReadyJob, str | None]]:
     """Lock those of these jobs that wait, in order of id; each with the way in which it takes results."""
+    if len(ids) == 1:
+        rows = execute(connection, tables, _hold_one, at_id=ids[0])
+        return [(ReadyJob.stored(tables, row[:-1]), row[-1]) for row in rows]
+    found = connection.execute(_hold(tables, in_list(connection, tables.jobs.c.id, ids))).all()
+    return [(ReadyJob(*row[:-1]), row[-1]) for row in found]
+
+
+def _hold_one(tables: Tables, dialect: str) -> Select[Any]:
+    return _hold(tables, tables.jobs.c.id == bindparam("at_id"))
+
+
+def _hold(tables: Tables, chosen: ColumnElement[bool]) -> Select[Any]:
     jobs = tables.jobs
-    statement = select(*ReadyJob.columns(tables), jobs.c.takes).where(
-        jobs.c.id.in_(ids), jobs.c.state == JobState.WAITING
-    )
-    rows = connection.execute(statement.order_by(jobs.c.id).with_for_update()).all()
-    return [(ReadyJob(*row[:-1]), row[-1]) for row in rows]
+    waiting = select(*ReadyJob.columns(tables), jobs.c.takes).where(chosen, jobs.c.state == word(JobState.WAITING))
+    return waiting.order_by(jobs.c.id).with_for_update()
 
 
 def judge(connection: Connection, tables: Tables, held: Sequence[tuple[ReadyJob, str | None]]) -> list[Verdict]:
@@ -121,19 +137,13 @@ def judge(connection: Connection, tables: Tables, held: Sequence[tuple[ReadyJob,
 
     A job that something is left to wait for is left out.
     """
-    edges, jobs = tables.edges, tables.jobs
-    unmet = case((_is_met(tables), 0), else_=1)
-    branch = case((one_of(edges.c.condition, BRANCHES), 1), else_=0)
-    wrong = case((and_(~_is_met(tables), edges.c.condition == Condition.COMPLETE, jobs.c.wrong == 1), 1), else_=0)
-    # Whatever is written on the edge: a job that runs again has not ended.
-    left = case((or_(edges.c.is_open == 1, jobs.c.outcome.is_(None)), 1), else_=0)
-    statement = (
-        select(edges.c.dependent_id, func.max(left), func.max(unmet), func.max(wrong), func.max(branch))
-        .join(jobs, jobs.c.id == edges.c.job_id)
-        .where(edges.c.dependent_id.in_([job.id for job, _ in held]))
-        .group_by(edges.c.dependent_id)
-    )
-    found = {row[0]: row[1:] for row in connection.execute(statement)}
+    rows: Sequence[Any]
+    if len(held) == 1:
+        rows = execute(connection, tables, _how_ended_one, at_id=held[0][0].id)
+    else:
+        ids = [job.id for job, _ in held]
+        rows = connection.execute(_how_ended(tables, in_list(connection, tables.edges.c.dependent_id, ids))).all()
+    found = {row[0]: row[1:] for row in rows}
     return [
         # A branch for what goes wrong that nobody needs is no loss.
         Verdict(job, takes, not found[job.id][1], bool(found[job.id][2]) and not found[job.id][3])
@@ -142,13 +152,39 @@ def judge(connection: Connection, tables: Tables, held: Sequence[tuple[ReadyJob,
     ]
 
 
+def _how_ended_one(tables: Tables, dialect: str) -> Select[Any]:
+    return _how_ended(tables, tables.edges.c.dependent_id == bindparam("at_id"))
+
+
+def _how_ended(tables: Tables, chosen: ColumnElement[bool]) -> Select[Any]:
+    """By dependent: whether something is left to wait for, did not end as asked, went wrong, and is a branch."""
+    edges, jobs = tables.edges, tables.jobs
+    is_met, went_wrong = _is_met(tables), jobs.c.wrong == literal_column("1")
+    is_wrong = and_(~is_met, edges.c.condition == word(Condition.COMPLETE), went_wrong)
+    # Whatever is written on the edge: a job that runs again has not ended.
+    is_left = or_(edges.c.is_open == literal_column("1"), jobs.c.outcome.is_(None))
+    is_branch = one_of(edges.c.condition, BRANCHES)
+    return (
+        select(edges.c.dependent_id, *map(_any_of, (is_left, ~is_met, is_wrong, is_branch)))
+        .join(jobs, jobs.c.id == edges.c.job_id)
+        .where(chosen)
+        .group_by(edges.c.dependent_id)
+    )
+
+
+def _any_of(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.max(case((condition, literal_column("1")), else_=literal_column("0")))
+
+
 def _is_met(tables: Tables) -> ColumnElement[bool]:
     edges, jobs = tables.edges, tables.jobs
+    condition, state = edges.c.condition, jobs.c.state
+    missed = and_(state != word(JobState.COMPLETE), jobs.c.wrong == literal_column("1"))
     return or_(
-        edges.c.condition == Condition.SETTLED,
-        and_(edges.c.condition == Condition.COMPLETE, jobs.c.state == JobState.COMPLETE),
-        and_(edges.c.condition == Condition.FAILURE, jobs.c.state == JobState.FAILED),
-        and_(edges.c.condition == Condition.MISSED, jobs.c.state != JobState.COMPLETE, jobs.c.wrong == 1),
+        condition == word(Condition.SETTLED),
+        and_(condition == word(Condition.COMPLETE), state == word(JobState.COMPLETE)),
+        and_(condition == word(Condition.FAILURE), state == word(JobState.FAILED)),
+        and_(condition == word(Condition.MISSED), missed),
     )
 
 
@@ -168,15 +204,36 @@ def make_ready(
     connection: Connection, tables: Tables, ids: Sequence[str], args: str | None = None, takes: str | None = None
 ) -> None:
     """Let jobs be published that have waited; with other arguments, where they took results."""
-    jobs = tables.jobs
-    values: dict[str, Any] = {
-        "state": JobState.READY,
-        "delivery": jobs.c.delivery + 1,
-        "publishing_since": utcnow(),
-    }
     if args is not None:
-        values |= {"args": args, "takes": Takes.HAD_LIST if takes == Takes.LIST else Takes.HAD_ONE}
-    connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(values))
+        had = Takes.HAD_LIST if takes == Takes.LIST else Takes.HAD_ONE
+        values = {"to_args": seal(tables.codec, args), "to_takes": str(had)}
+        for job_id in ids:
+            execute(connection, tables, _make_ready_with, at_id=job_id, **values)
+    elif len(ids) == 1:
+        execute(connection, tables, _make_one_ready, at_id=ids[0])
+    else:
+        connection.execute(_make_ready(tables, in_list(connection, tables.jobs.c.id, ids)))
+
+
+def _make_one_ready(tables: Tables, dialect: str) -> Update:
+    return _make_ready(tables, tables.jobs.c.id == bindparam("at_id"))
+
+
+def _make_ready_with(tables: Tables, dialect: str) -> Update:
+    return _make_one_ready(tables, dialect).values(args=bindparam("to_args"), takes=bindparam("to_takes"))
+
+
+def _make_ready(tables: Tables, chosen: ColumnElement[bool]) -> Update:
+    jobs = tables.jobs
+    return (
+        update(jobs)
+        .where(chosen)
+        .values(
+            state=word(JobState.READY),
+            delivery=jobs.c.delivery + literal_column("1"),
+            publishing_since=utcnow(),
+        )
+    )
 
 
 def end_waiting(

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Float,
+    Integer,
     Select,
     Update,
     bindparam,
@@ -20,14 +21,14 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    true,
     update,
 )
 from sqlalchemy.sql import ClauseElement
 
 from celery_flows.codec import safe_text
 from celery_flows.states import CLAIMABLE, WRONG, JobState, Kind
-from celery_flows.store.statements import one_of, word
+from celery_flows.store import tallies
+from celery_flows.store.statements import answering, one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY, seconds_ago, utcnow
 
@@ -59,16 +60,14 @@ def claim(tables: Tables, dialect: str) -> ClauseElement:
         (jobs.c.worker_id, worker_id),
         (jobs.c.is_late, bindparam("to_late")),
         (jobs.c.on_loss, bindparam("to_on_loss")),
-        (jobs.c.publishing_since, None),
+        (jobs.c.publishing_since, null()),
         (jobs.c.started_at, utcnow()),
     ]
     statement = statement.ordered_values(*values)
     if dialect == "mysql":
         return statement
-    # The claim of a job that runs must not wait for the disk: what a crash of the database forgets of it, the
-    # worker says again (decision "claim-durability"). For this transaction only, which this statement is.
-    unhurried = [func.set_config("synchronous_commit", "off", true())] if dialect == "postgresql" else []
-    return statement.returning(jobs.c.attempt, *unhurried)
+    # What a crash of the database forgets of the claim of a job that runs, the worker says again.
+    return unhurried(statement.returning(jobs.c.attempt), dialect)
 
 
 def is_held(tables: Tables) -> ColumnElement[bool]:
@@ -89,16 +88,14 @@ def complete(tables: Tables, dialect: str) -> Update:
         .where(jobs.c.id == bindparam("at_id"), is_held(tables))
         .values(
             state=word(JobState.COMPLETE),
-            worker_id=None,
-            expires_at=None,
+            worker_id=null(),
+            expires_at=null(),
             result=bindparam("to_result"),
             releasing_since=is_releasing(tables),
             ended_at=utcnow(),
         )
     )
-    if dialect in ("mysql", "mariadb"):
-        return statement.values(blocks=func.last_insert_id(jobs.c.blocks))
-    return statement.returning(jobs.c.blocks)
+    return answering(statement, jobs.c.blocks, dialect)
 
 
 def is_releasing(tables: Tables) -> Any:
@@ -138,8 +135,8 @@ def requeue(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=case((is_unmarked, word(JobState.READY)), else_=to_state),
             publishing_since=case((is_unmarked, utcnow()), else_=null()),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
         )
     )
 
@@ -153,10 +150,10 @@ def retry(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=bindparam("to_state"),
             delivery=jobs.c.delivery + literal_column("1"),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
             publishing_since=utcnow(),
-            queued_at=None,
+            queued_at=null(),
             task=bindparam("to_task"),
             args=bindparam("to_args"),
             kwargs=bindparam("to_kwargs"),
@@ -174,17 +171,12 @@ def hand_over(tables: Tables, dialect: str) -> ClauseElement:
         .values(
             state=word(JobState.RETRYING),
             delivery=jobs.c.delivery + literal_column("1"),
-            token=None,
-            worker_id=None,
+            token=null(),
+            worker_id=null(),
             # Its message is Celery's to bring, from no queue that we know.
-            queued_at=None,
+            queued_at=null(),
         )
     )
-
-
-def end(connection: Connection, tables: Tables, job: Ending) -> bool:
-    """Write the one outcome of a job, if what the caller expects still holds; say whether it did."""
-    return connection.execute(_end(tables, job)).rowcount == 1
 
 
 class Ending(NamedTuple):
@@ -201,25 +193,58 @@ class Ending(NamedTuple):
     #: What it returned, as JSON, where somebody needs it.
     result: str | None = None
 
+    def values(self) -> dict[str, Any]:
+        """What a statement that ends it is given."""
+        return {
+            "at_id": self.id,
+            "at_delivery": self.delivery,
+            "at_token": self.token,
+            "to_state": str(self.state),
+            "to_wrong": int(self.state in WRONG),
+            "to_class": None if self.error_class is None else safe_text(self.error_class, 255),
+            "to_message": None if self.error_message is None else safe_text(self.error_message),
+        }
 
-def _end(tables: Tables, job: Ending) -> Update:
+
+def end(connection: Connection, tables: Tables, job: Ending) -> bool:
+    """Write the one outcome of a job, if what the caller expects still holds; say whether it did."""
+    return connection.execute(_end(tables), job.values()).rowcount == 1
+
+
+def fail(tables: Tables, dialect: str) -> ClauseElement | tuple[ClauseElement, ClauseElement]:
+    """The same for one that goes wrong, counted where its batch tolerates something; say whether others wait.
+
+    In one transaction: so it is counted once, however often its end is told. PostgreSQL says both at once.
+    """
     jobs = tables.jobs
+    if dialect != "postgresql":
+        return answering(_end(tables), jobs.c.blocks, dialect), tallies.count_one(tables, dialect)
+    ended = _end(tables).returning(jobs.c.batch_id, jobs.c.blocks).cte("ended")
+    return select(ended.c.blocks).add_cte(tallies.count_one(tables, dialect, ended.c.batch_id).cte("counted"))
+
+
+def _end(tables: Tables) -> Update:
+    jobs = tables.jobs
+    delivery: BindParameter[Any] = bindparam("at_delivery", type_=Integer())
     unclaimed = one_of(jobs.c.state, (JobState.WAITING, *CLAIMABLE))
-    mine = (jobs.c.state == word(JobState.RUNNING)) & (jobs.c.token == job.token)
-    statement = update(jobs).where(jobs.c.id == job.id).where(or_(unclaimed, mine) if job.token else unclaimed)
-    if job.delivery is not None:
-        statement = statement.where(jobs.c.delivery == job.delivery)
-    return statement.values(
-        state=job.state,
-        wrong=int(job.state in WRONG),
-        error_class=None if job.error_class is None else safe_text(job.error_class, 255),
-        error_message=None if job.error_message is None else safe_text(job.error_message),
-        worker_id=None,
-        publishing_since=None,
-        # Out of the index in which the sweep looks for expired jobs.
-        expires_at=None,
-        releasing_since=is_releasing(tables),
-        ended_at=utcnow(),
+    # Where no token is given, no running job is meant: NULL equals nothing.
+    mine = (jobs.c.state == word(JobState.RUNNING)) & (jobs.c.token == bindparam("at_token"))
+    return (
+        update(jobs)
+        .where(jobs.c.id == bindparam("at_id"), or_(unclaimed, mine))
+        .where(or_(delivery.is_(None), jobs.c.delivery == delivery))
+        .values(
+            state=bindparam("to_state"),
+            wrong=bindparam("to_wrong"),
+            error_class=bindparam("to_class"),
+            error_message=bindparam("to_message"),
+            worker_id=null(),
+            publishing_since=null(),
+            # Out of the index in which the sweep looks for expired jobs.
+            expires_at=null(),
+            releasing_since=is_releasing(tables),
+            ended_at=utcnow(),
+        )
     )
 
 
@@ -261,12 +286,6 @@ def mark_wrong(connection: Connection, tables: Tables, job_id: str) -> bool:
 def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     """Read one job, or None."""
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
-
-
-def blocks(connection: Connection, tables: Tables, job_id: str) -> bool:
-    """Whether others wait for a job."""
-    jobs = tables.jobs
-    return bool(connection.scalar(select(jobs.c.blocks).where(jobs.c.id == job_id)))
 
 
 def hold_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:

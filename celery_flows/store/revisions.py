@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 #: The latest revision: what `upgrade` ends at.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 #: The latest `pre` revision: what this code can't do without.
-REQUIRED: Final = "0002"
+REQUIRED: Final = "0003"
 
 
 @dataclass(frozen=True)

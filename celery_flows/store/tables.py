@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Computed, Index, Integer, MetaData, SmallInteger, String, Table
+from sqlalchemy import BigInteger, Column, Computed, Index, Integer, MetaData, SmallInteger, String, Table
 
 from celery_flows.codec import Codec
 from celery_flows.states import TERMINAL
@@ -114,12 +114,14 @@ def _jobs(metadata: MetaData, sealed: SealedText) -> Table:
         *_end(sealed),
         *_turn(sealed),
         Index(f"{name}_outcome", "batch_id", "outcome", "id"),
-        Index(f"{name}_announces", "announces_id"),
+        Index(f"{name}_part", "batch_id", "part", "outcome"),
         **_OPTIONS,
     )
     for column in (jobs.c.publishing_since, jobs.c.releasing_since, jobs.c.expires_at, jobs.c.worker_id):
         is_set = column.is_not(None)
         Index(f"{name}_{column.name}", column, postgresql_where=is_set, sqlite_where=is_set)
+    announces = jobs.c.announces_id.is_not(None)
+    Index(f"{name}_announces", jobs.c.announces_id, postgresql_where=announces, sqlite_where=announces)
     is_named = jobs.c.name.is_not(None)
     Index(f"{name}_name", jobs.c.batch_id, jobs.c.name, postgresql_where=is_named, sqlite_where=is_named)
     queued = jobs.c.queued_at.is_not(None) & jobs.c.ended_at.is_(None)
@@ -140,6 +142,8 @@ def _identity() -> list[Column[Any]]:
         Column("round", Integer, nullable=False),
         Column("state", String(16), nullable=False),
         Column("outcome", String(16), Computed(OUTCOME, persisted=True)),
+        # With which others it was enrolled, and how many these are; NULL: it is counted by itself.
+        Column("part", BigInteger),
     ]
 
 

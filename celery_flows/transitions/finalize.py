@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from celery_flows.states import BatchState, Event, JobState
 from celery_flows.store import batches, callbacks, jobs, tallies
-from celery_flows.store.batches import BatchStanding
+from celery_flows.store.batches import BatchStanding, Outlook
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
@@ -57,7 +57,20 @@ def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> l
 
 def is_decidable(database: Database, batch_id: str, *, went_wrong: bool) -> bool:
     """Whether too much went wrong, or no unfinished job is left, as far as can be seen without a lock."""
-    return (went_wrong and _is_too_much(database, batch_id)) or not database.run(jobs.probe, batch_id=batch_id)[1]
+    if not went_wrong:
+        return not database.run(jobs.probe, batch_id=batch_id)[1]
+    _, rows = database.run(batches.outlook, batch_id=batch_id)
+    if not rows:
+        return False
+    outlook = Outlook(*rows[0])
+    return outlook.unfinished is None or (
+        outlook.is_undecided and _may_be_too_much(outlook) and _is_too_much(database, batch_id)
+    )
+
+
+def _may_be_too_much(outlook: Outlook) -> bool:
+    tolerance = Tolerance.parse(outlook.tolerate)
+    return tolerance.is_none or outlook.wrong > tolerance.limit(int(outlook.total))
 
 
 def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:

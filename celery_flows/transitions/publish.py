@@ -14,7 +14,11 @@ __all__ = ["Published", "keep_for_publishing", "mark_published"]
 def mark_published(database: Database, published: Iterable[Published]) -> None:
     """Note that the broker has these messages."""
     marks = list(published)
-    if marks:
+    if len(marks) == 1:
+        [one] = marks
+        asked = {"at_id": one.job_id, "at_delivery": one.delivery, "to_queue": one.queue}
+        database.run(publishing.mark_one, **asked, to_delay=max(0.0, one.delay))
+    elif marks:
         database.transact(publishing.mark_queued, database.tables, marks)
 
 

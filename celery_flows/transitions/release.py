@@ -63,8 +63,8 @@ def release(database: Database, job_id: str) -> Released:
 def _due(database: Database, job_id: str) -> Iterator[list[str]]:
     after = ""
     while True:
-        with database.reading() as connection:
-            found = edges.due(connection, database.tables, job_id, after, _CHUNK)
+        _, rows = database.run(edges.due, at_id=job_id, after=after, most=_CHUNK)
+        found = [row[0] for row in rows]
         if found:
             yield found
         if len(found) < _CHUNK:

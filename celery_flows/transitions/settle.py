@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_flows.codec import seal
 from celery_flows.states import WRONG, JobState
-from celery_flows.store import jobs
+from celery_flows.store import jobs, tallies
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import ReadyJob
@@ -12,7 +12,6 @@ from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance, report
 from celery_flows.transitions.lose import accept_late
 from celery_flows.transitions.release import Released, release
-from celery_flows.transitions.wrong import count_wrong
 
 
 def settle(
@@ -33,7 +32,7 @@ def settle(
     if ending.state is JobState.COMPLETE:
         blocks = _complete(database, ending)
     else:
-        blocks = database.transact(_end, database.tables, ending, batch_id)
+        blocks = _fail(database, ending, batch_id)
     went_wrong = ending.state in WRONG
     return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, blocks=blocks)
 
@@ -46,6 +45,14 @@ def _complete(database: Database, ending: Ending) -> bool:
     number, rows = database.run(jobs.complete, to_result=result, **fenced)
     if number == 0 and ending.token is not None:
         accept_late(database, ending.id, ending.token, ending.result)
+    return number == 0 or bool(rows and rows[0][0])
+
+
+def _fail(database: Database, ending: Ending, batch_id: str | None) -> bool:
+    """Write that it went wrong, and count that; say whether others may wait for it."""
+    values = ending.values()
+    values["to_message"] = seal(database.tables.codec, values["to_message"])
+    number, rows = database.run(jobs.fail, at_batch=batch_id, at_slot=tallies.slot(), **values)
     return number == 0 or bool(rows and rows[0][0])
 
 
@@ -90,10 +97,7 @@ def follow(
         return []
     released = release(database, job_id) if blocks else Released([], went_wrong=False)
     went_wrong = went_wrong or released.went_wrong
+    if not went_wrong and any(job.batch_id == batch_id for job in released.ready):
+        # What has just become ready will end after this job, and whoever ends it looks after that.
+        return released.ready
     return [*released.ready, *advance(database, batch_id, went_wrong=went_wrong)]
-
-
-def _end(connection: Connection, tables: Tables, ending: Ending, batch_id: str | None) -> bool:
-    if jobs.end(connection, tables, ending) and batch_id is not None and ending.state in WRONG:
-        count_wrong(connection, tables, batch_id)
-    return jobs.blocks(connection, tables, ending.id)

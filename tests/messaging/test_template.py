@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from apps import flows_app, messages
 from celery import Celery, signals
+from kombu import Producer
 
 from celery_flows import Batch
-from celery_flows.messaging import publisher, template
+from celery_flows.messaging import mould, publisher, template
 
 #: What may differ between two publishes of one call: the header of ours names the publish.
 CALLS: list[dict[str, Any]] = [
@@ -61,6 +63,110 @@ def test_they_are_as_celery_makes_them(
     one_by_one = published(app, options, [f"made-{number}-" for number in range(len(ARGUMENTS))])
     assert len(made) == len(ARGUMENTS)
     assert str(made) == str(one_by_one).replace("-'", "'")
+
+
+# ---------------------------------------------------------------- cast messages
+
+
+@pytest.fixture
+def on_redis(file_url: str, redis_url: str) -> Iterator[Celery]:
+    """An app with a real broker that takes messages as texts."""
+    with flows_app(file_url) as app:
+        app.conf.update(broker_url=redis_url, task_default_queue=f"cast-{os.urandom(4).hex()}")
+        yield app
+
+
+@pytest.fixture
+def cast(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the messages that were cast."""
+    texts: list[str] = []
+    push = mould.Foundry.push
+    monkeypatch.setattr(
+        mould.Foundry, "push", lambda self, key, text: (texts.append(text), push(self, key, text))[1]
+    )
+    return texts
+
+
+needs_pipelines = pytest.mark.skipif(not hasattr(Producer, "batch"), reason="kombu has pipelines since 5.7")
+
+
+@needs_pipelines
+@pytest.mark.parametrize("options", CALLS, ids=str)
+def test_cast_ones_are_as_celery_makes_them(
+    on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """Headers, properties and body are the same, cast from a text or one by one, in the same order."""
+    number, one_by_one = len(ARGUMENTS), [f"made-{number}-" for number in range(len(ARGUMENTS))]
+    made = published(on_redis, options, [f"made-{number}" for number in range(number)])
+    # The first is Celery's, the second kombu's; what is of the moment, or compressed, can't be cast.
+    is_castable = not {"expires", "countdown", "headers", "compression"} & options.keys()
+    assert len(cast) == (number - 2 if is_castable else 0)
+    monkeypatch.setattr(template, "_is_plain", lambda _: False)
+    assert str(made) == str(published(on_redis, options, one_by_one)).replace("-'", "'")
+
+
+@needs_pipelines
+def test_a_priority_has_a_list_of_its_own(on_redis: Celery, cast: list[str]) -> None:
+    """Cast messages go where kombu puts those of their priority."""
+    published(on_redis, {"priority": 3}, [f"high-{number}" for number in range(len(ARGUMENTS))])
+    assert {json.loads(text)["properties"]["priority"] for text in cast} == {3}
+
+
+@needs_pipelines
+def test_calls_that_are_not_alike_keep_their_order(on_redis: Celery, cast: list[str]) -> None:
+    """Cast messages and those that kombu makes arrive in the order of their calls."""
+    note, add = on_redis.tasks["shop.note"], on_redis.tasks["shop.add"]
+    with Batch.create(app=on_redis).jobs():
+        calls = [
+            call
+            for number in range(4)
+            for call in (note.delay(number), note.delay(-1), add.delay(number), note.apply_async((), headers={}))
+        ]
+    assert [one.headers["id"] for one in messages(on_redis)] == [call.id for call in calls]
+    assert cast
+
+
+@needs_pipelines
+def test_what_does_not_give_back_its_own_text_is_no_mould(
+    on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another kombu may write its messages in another way: then it goes on to."""
+    monkeypatch.setattr(mould.Mould, "cast", lambda self, _: self.text)
+    ids = [f"sent-{number}" for number in range(len(ARGUMENTS))]
+    assert [message[1] for message in published(on_redis, {}, ids)] == ids
+    assert cast == []
+
+
+@needs_pipelines
+def test_a_prefix_of_keys_is_the_transports(on_redis: Celery, cast: list[str]) -> None:
+    """Where it puts something before the names of its lists, it is not put there twice."""
+    on_redis.conf.broker_transport_options = {"global_keyprefix": "mine:"}
+    ids = [f"sent-{number}" for number in range(len(ARGUMENTS))]
+    assert [message[1] for message in published(on_redis, {}, ids)] == ids
+
+
+@needs_pipelines
+def test_a_pipeline_that_breaks_leaves_the_jobs_ready(
+    on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is unknown what arrived, so nothing is marked, and the sweep sends all of it again."""
+
+    def broken(self: Any) -> None:
+        raise ConnectionError("gone")
+
+    note = on_redis.tasks["shop.note"]
+    batch = Batch.create(app=on_redis)
+    with monkeypatch.context() as patch:
+        # kombu's own pipeline is the first to be flushed, and holds two.
+        patch.setattr(mould.Foundry, "flush", lambda self: broken(self) if self._pipeline else None)
+        with batch.jobs():
+            for number in range(4):
+                note.delay(number)
+    assert len(cast) == 2
+    assert {job.state for job in batch.pending_jobs} == {"ready"}
+
+
+# ---------------------------------------------------------------- who looks at each call
 
 
 def sent_by_celery(app: Celery, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -51,8 +51,9 @@ class Gated(Database):
         return engine
 
     def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> Any:  # type: ignore[override]
-        self._pass(prepared.sql)
-        self.footsteps.alone(prepared.sql)
+        said = f"{prepared.sql}; {prepared.then.sql}" if prepared.then else prepared.sql
+        self._pass(said)
+        self.footsteps.alone(said)
         return Database._run_once(engine, prepared, values)
 
     def _note_connection(self, connection: Any, record: Any, proxy: Any) -> None:

@@ -36,11 +36,6 @@ def unconditional(tables: Tables, **values: Any) -> sa.Update:
     return tables.jobs.update().where(tables.jobs.c.id == sa.bindparam("at_id")).values(**values)
 
 
-def unfenced(tables: Tables, job_id: str, **values: Any) -> sa.Update:
-    """The same, where the id is known."""
-    return tables.jobs.update().where(tables.jobs.c.id == job_id).values(**values)
-
-
 def taken_away(database: Database) -> tuple[str, str]:
     """A job that was given up while its worker was stopped, and runs a second time."""
     batch, [job] = running_batch(database)
@@ -58,7 +53,7 @@ def test_the_fence_in_settle(
     """A job that was given up and runs again is not ended by a worker that it was taken from."""
     if not is_guarded:
         monkeypatch.setattr(jobs, "complete", lambda tables, _: unconditional(tables, state=word(outcome)))
-        monkeypatch.setattr(jobs, "_end", lambda tables, job: unfenced(tables, job.id, state=outcome))
+        monkeypatch.setattr(jobs, "_end", lambda tables: unconditional(tables, state=word(outcome)))
     batch, job = taken_away(database)
     settle(database, Ending(job, outcome, delivery=1, token="first"), batch_id=batch)
     assert (fate_of(database, batch) == (BatchState.RUNNING, False)) is is_guarded
@@ -110,8 +105,9 @@ def test_the_pause(database: Database, monkeypatch: pytest.MonkeyPatch, is_guard
 
 
 @with_and_without
+@pytest.mark.parametrize("number", [1, 2], ids=["one", "several"])
 def test_the_condition_of_the_publish_mark(
-    database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool, number: int
 ) -> None:
     """A worker that was faster than the mark keeps its job: a second message does not get it."""
 
@@ -121,9 +117,12 @@ def test_the_condition_of_the_publish_mark(
 
     if not is_guarded:
         monkeypatch.setattr(publishing, "mark_queued", mark)
-    _, [job] = running_batch(database)
+        monkeypatch.setattr(
+            publishing, "mark_one", lambda tables, _: unconditional(tables, state=word(JobState.QUEUED))
+        )
+    _, [job, *others] = running_batch(database, number)
     assert claim(database, job, 1, "fast") == 1
-    mark_published(database, [Published(job, 1)])
+    mark_published(database, [Published(one, 1) for one in (job, *others)])
     assert (claim(database, job, 1, "duplicate") is None) is is_guarded
 
 

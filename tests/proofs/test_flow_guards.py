@@ -54,7 +54,8 @@ def no_commit_before_the_look(patch: pytest.MonkeyPatch) -> None:
 
     def work(connection: Connection, tables: Tables, job_id: str) -> list[ReadyJob]:
         connection.execute(edges.close(tables, connection.dialect.name), {"at_id": job_id})
-        found = edges.due(connection, tables, job_id, "", 500)
+        due = edges.due(tables, connection.dialect.name)
+        found = list(connection.scalars(due, {"at_id": job_id, "after": "", "most": 500}))
         wave = settle_waiting(connection, tables, found)
         connection.execute(edges.forget_release(tables, connection.dialect.name), {"at_id": job_id})
         return wave.ready

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 from locks import beside, on_servers, outcome
-from scenes import count, enroll_jobs, make_batch, row, running_batch, state_of
+from scenes import batch_row, count, enroll_jobs, make_batch, row, running_batch, state_of, tally
+from sqlalchemy.sql import ClauseElement
 
 from celery_flows.ids import new_id
 from celery_flows.queries.progress import progress
@@ -18,6 +19,7 @@ from celery_flows.states import JobState
 from celery_flows.store import jobs
 from celery_flows.store.database import Connection, Database, is_unavailable
 from celery_flows.store.jobs import Ending
+from celery_flows.store.tables import Tables
 from celery_flows.transitions.claim import claim
 from celery_flows.transitions.settle import settle
 
@@ -55,6 +57,35 @@ def test_a_transaction_stands_or_falls_as_a_whole(database: Database) -> None:
     assert count(database, "workers") == 0
     make_batch(database)
     assert count(database, "batches") == 1
+
+
+def test_two_statements_stand_or_fall_together(database: Database) -> None:
+    """What the second one breaks on, the first has not written; and without a hit there is no second."""
+    make_batch(database, id="hit")
+
+    def both(tables: Tables, dialect: str) -> tuple[ClauseElement, ClauseElement]:
+        batches, wrong = tables.batches, tables.tallies.insert().values(batch_id=None, slot=1, total=1, wrong=1)
+        return batches.update().where(batches.c.id == sa.bindparam("at_id")).values(tolerate="9"), wrong
+
+    assert database.run(both, at_id="miss")[0] == 0
+    with pytest.raises(sa.exc.IntegrityError):
+        database.run(both, at_id="hit")
+    assert batch_row(database, "hit").tolerate == "0"
+    assert count(database, "tallies") == 0
+    # On the same connection.
+    make_batch(database)
+    assert count(database, "batches") == 2
+
+
+def test_a_failure_and_its_tally_stand_or_fall_together(database: Database) -> None:
+    """Where the tally can't be written, the job has not ended."""
+    batch_id, [job] = running_batch(database, tolerate="5")
+    ending = Ending(job, JobState.FAILED, "ValueError", "broken", 1)
+    with pytest.raises(sa.exc.DBAPIError):
+        database.run(jobs.fail, at_batch=batch_id, at_slot=None, **ending.values())
+    assert state_of(database, job) is JobState.READY
+    settle(database, ending, batch_id=batch_id)
+    assert (state_of(database, job), tally(database, batch_id)) == (JobState.FAILED, (0, 1))
 
 
 HEARTBEAT = {"id": "w", "hostname": "h", "pid": 1, "started_at": sa.func.now(), "heartbeat_at": sa.func.now()}

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from scenes import running_batch
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, Select, event, text
 
 from celery_flows.queries import jobs as job_queries
 from celery_flows.queries.jobs import JobList
 from celery_flows.states import JobState
+from celery_flows.store.batches import outlook
 from celery_flows.store.database import Database
 from celery_flows.store.jobs import probe
 from celery_flows.store.tables import Tables
@@ -49,11 +50,14 @@ COSTS: dict[str, Callable[[Connection, str, Any], int]] = {
 
 
 @pytest.mark.parametrize("is_analyzed", [False, True], ids=["without statistics", "with statistics"])
-def test_the_probe_reads_a_few_entries_however_many_jobs_there_are(database: Database, is_analyzed: bool) -> None:
+@pytest.mark.parametrize("look", [probe, outlook])
+def test_the_probe_reads_a_few_entries_however_many_jobs_there_are(
+    database: Database, is_analyzed: bool, look: Callable[..., Select[Any]]
+) -> None:
     """It takes one entry from the end of its index, also beside a newer batch, and before the first ANALYZE."""
     batch_id, _ = running_batch(database, JOBS)
     running_batch(database, JOBS)
-    compiled = probe(database.tables, database.dialect).compile(dialect=database.engine.dialect)
+    compiled = look(database.tables, database.dialect).compile(dialect=database.engine.dialect)
     _check_is_cheap(database, str(compiled), dict(compiled.params) | {"batch_id": batch_id}, is_analyzed)
 
 

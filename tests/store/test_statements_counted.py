@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from graphs import BATCH, start
 from scenes import add_callback, enroll_jobs, make_batch, running_batch
 from wire import Said, listening
 
@@ -54,6 +55,45 @@ def test_a_job_that_succeeds_costs_three_statements(database: Database, counted:
         claim(database, job, 1, "t")
         settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="t"), batch_id=batch_id)
         assert len(counted.since()) == 3
+
+
+def test_a_job_that_fails_costs_what_one_that_succeeds_does(database: Database, counted: Count) -> None:
+    """Claim, outcome with its tally, one look; where the outcome can't tally, the two are a transaction."""
+    batch_id, jobs = running_batch(database, 12, tolerate="50%")
+    counted.since()
+    for job in jobs[:-7]:
+        claim(database, job, 1, "t")
+        settle(database, Ending(job, JobState.FAILED, "ValueError", "broken", 1, "t"), batch_id=batch_id)
+        assert len(counted.since()) == (3 if database.dialect == "postgresql" else 6)
+
+
+def test_a_job_that_fails_in_a_batch_that_has_failed_costs_no_more(database: Database, counted: Count) -> None:
+    """Nothing is left to decide, whether something is tolerated or nothing."""
+    for tolerate in ("0", "1"):
+        batch_id, [*jobs, _] = running_batch(database, 6, tolerate=tolerate)
+        costs = []
+        for job in jobs:
+            claim(database, job, 1, "t")
+            counted.since()
+            settle(database, Ending(job, JobState.FAILED, "ValueError", "broken", 1, "t"), batch_id=batch_id)
+            costs.append(len(counted.since()))
+        assert costs[-3:] == [2 if database.dialect == "postgresql" else 5] * 3
+
+
+def test_a_step_costs_a_fixed_number(database: Database, counted: Count) -> None:
+    """A job of a sequence ends, and the next is let go: eight statements, and one for its mark.
+
+    Nobody looks for an unfinished job: there is the next.
+    """
+    start(database, " ".join(f"{number}>{number + 1}" for number in range(1, 9)))
+    for number in range(1, 8):
+        claim(database, str(number), 1, "t")
+        counted.since()
+        [after] = settle(database, Ending(str(number), JobState.COMPLETE, delivery=1, token="t"), batch_id=BATCH)
+        # The outcome; close, due, BEGIN, hold, judge, ready, COMMIT, forget.
+        assert len(counted.since()) == 1 + 8
+        mark_published(database, [Published.of(after)])
+        assert len(counted.since()) == 1
 
 
 def test_a_duplicate_costs_one_statement(database: Database, counted: Count) -> None:
