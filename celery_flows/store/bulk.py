@@ -85,15 +85,15 @@ def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[N
             raise DuplicateJob(job_id=_taken(chunk, str(error.orig))) from error
 
 
-def _parts(chunk: Sequence[NewJob]) -> dict[str, int | None]:
+def _parts(chunk: Sequence[NewJob]) -> dict[str, int]:
     """The parts that a chunk makes, by batch: with the chunk they are written, or not at all."""
     numbers = Counter(job.batch_id for job in chunk if job.batch_id is not None and job.counts_in(job.batch_id))
     return {batch_id: counts.new_part(number) for batch_id, number in numbers.items()}
 
 
-def _part(job: NewJob, parts: dict[str, int | None]) -> int | None:
-    """The part of a job; of what is not always one to a user, none."""
-    return parts[job.batch_id] if job.batch_id is not None and job.counts_in(job.batch_id) else None
+def _part(job: NewJob, parts: dict[str, int]) -> int:
+    """The part of a job; what is not always one to a user is counted by itself."""
+    return parts[job.batch_id] if job.batch_id is not None and job.counts_in(job.batch_id) else counts.ALONE
 
 
 def _taken(chunk: Sequence[NewJob], problem: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Subquery,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from celery_flows.states import JobState, Kind
 from celery_flows.store.statements import one_of, word
-from celery_flows.store.tables import Tables
+from celery_flows.store.tables import PARTIAL, Tables
 from celery_flows.store.types import utcnow
 
 #: Jobs fewer than these are counted one by one.
@@ -42,9 +43,13 @@ _CHANCE_BITS: Final = 42
 _WENT_WRONG: Final = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
 
 
-def new_part(size: int) -> int | None:
-    """A number for so many jobs that are enrolled together; None: they are counted one by one."""
-    return secrets.randbits(_CHANCE_BITS) * _SIZES + size if _LEAST <= size < _SIZES else None
+#: The part of what is counted one by one.
+ALONE: Final = 0
+
+
+def new_part(size: int) -> int:
+    """A number for so many jobs that are enrolled together; few are counted one by one."""
+    return secrets.randbits(_CHANCE_BITS) * _SIZES + size if _LEAST <= size < _SIZES else ALONE
 
 
 def by_state(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:
@@ -61,63 +66,81 @@ def by_state(connection: Connection, tables: Tables, batch_id: str) -> Sequence[
 
 
 def _numbers(tables: Tables, batch_id: str, dialect: str) -> Subquery:
-    jobs, sums = tables.jobs, _sums(tables, batch_id, dialect)
-    mine, is_of_part = jobs.c.batch_id == batch_id, jobs.c.part.is_not(None)
+    by_parts = _by_parts if dialect in PARTIAL else _one_by_one
+    return by_parts(tables, batch_id).subquery("numbers")
+
+
+def _one_by_one(tables: Tables, batch_id: str) -> Select[Any]:
+    jobs = tables.jobs
+    counted = select(jobs.c.state.label("state"), func.count().label("jobs"))
+    return counted.where(jobs.c.batch_id == batch_id, is_counted(tables)).group_by(jobs.c.state)
+
+
+def _by_parts(tables: Tables, batch_id: str) -> CompoundSelect[Any]:
+    jobs, sums = tables.jobs, _sums(tables, batch_id)
+    # Said so that nobody goes over the index of parts for it.
+    mine, is_of_part = jobs.c.batch_id == batch_id, jobs.c.part != literal_column(str(ALONE))
     number = func.count().label("jobs")
     none: ColumnElement[int] = literal_column("0")
-    alone = select(jobs.c.state.label("state"), number).where(mine, ~is_of_part, is_counted(tables))
+    by_itself = and_(jobs.c.part == literal_column(str(ALONE)), _by_part(jobs))
+    alone = select(jobs.c.state.label("state"), number).where(mine, by_itself, is_counted(tables))
     is_wrong = and_(mine, is_of_part, one_of(jobs.c.outcome, _WENT_WRONG))
     wrong = select(jobs.c.outcome, number).where(is_wrong).group_by(jobs.c.outcome).cte("wrong")
     went_wrong = select(func.coalesce(func.sum(wrong.c.jobs), none)).scalar_subquery()
-    is_run = and_(mine, is_of_part, jobs.c.worker_id.is_not(None), jobs.c.state == word(JobState.RUNNING))
-    running = select(number).where(is_run).scalar_subquery()
+    running = select(_running(tables, batch_id)).scalar_subquery()
     return union_all(
         alone.group_by(jobs.c.state),
         select(wrong.c.outcome, wrong.c.jobs),
         select(word(JobState.COMPLETE), sums.c.total - sums.c.unfinished - went_wrong),
         select(word(JobState.RUNNING), running),
         select(word(JobState.QUEUED), sums.c.unfinished - running),
-    ).subquery("numbers")
+    )
 
 
-def _sums(tables: Tables, batch_id: str, dialect: str) -> CTE:
+def _running(tables: Tables, batch_id: str) -> CTE:
+    """How many jobs in parts a worker runs: found among all that run, which are few, so not by their batch."""
+    jobs = tables.jobs
+    is_here = (jobs.c.batch_id.concat(word("")) == batch_id, jobs.c.part != literal_column(str(ALONE)))
+    is_run = (jobs.c.worker_id.is_not(None), jobs.c.state == word(JobState.RUNNING))
+    return select(func.count().label("jobs")).select_from(jobs).where(*is_run, *is_here).cte("running")
+
+
+def _sums(tables: Tables, batch_id: str) -> CTE:
     """How many jobs a batch has in parts, and how many of these have not ended."""
-    parts, has_begun = _parts(tables, batch_id, dialect)
+    parts = _parts(tables, batch_id)
     jobs = tables.jobs.alias("one")
-    open_ones = _of_part(jobs, parts, batch_id).where(jobs.c.outcome.is_(None)).with_only_columns(func.count())
+    mine = _of_part(jobs, parts, batch_id)
+    has_begun = exists(mine.where(jobs.c.outcome.is_not(None)))
+    left = mine.where(jobs.c.outcome.is_(None)).with_only_columns(func.count())
     size = parts.c.part % literal_column(str(_SIZES))
-    unfinished = case((has_begun, open_ones.scalar_subquery()), else_=size)
+    unfinished = case((has_begun, left.scalar_subquery()), else_=size)
     total, open_ = (func.coalesce(func.sum(one), literal_column("0")) for one in (size, unfinished))
     sums = select(total.label("total"), open_.label("unfinished")).where(parts.c.part.is_not(None))
     return sums.cte("sums")
 
 
-def _parts(tables: Tables, batch_id: str, dialect: str) -> tuple[CTE, ColumnElement[bool]]:
-    """The parts of a batch, of which one may be NULL; and what says whether a job of one has ended.
-
-    None reads all entries of the index. MySQL skips from group to group by itself; others are told to look for
-    each part from the one before, which MySQL would do by reading all of them.
-    """
-    jobs = tables.jobs.alias("first")
-    mine = (jobs.c.batch_id == batch_id, jobs.c.part.is_not(None))
-    if dialect in ("mysql", "mariadb"):
-        groups = select(jobs.c.part, func.max(jobs.c.outcome).label("ended")).where(*mine).group_by(jobs.c.part)
-        found = groups.cte("parts")
-        return found, found.c.ended.is_not(None)
-    parts = select(_least(jobs).where(*mine).scalar_subquery().label("part")).cte("parts", recursive=True)
-    after = tables.jobs.alias("after")
+def _parts(tables: Tables, batch_id: str) -> CTE:
+    """The parts of a batch, each found from the one before by a look at the index; the last is NULL."""
+    jobs, after = tables.jobs.alias("first"), tables.jobs.alias("after")
+    first = _least(jobs).where(jobs.c.batch_id == batch_id, jobs.c.part > literal_column(str(ALONE)))
+    parts = select(first.scalar_subquery().label("part")).cte("parts", recursive=True)
     following = _least(after).where(after.c.batch_id == batch_id, after.c.part > parts.c.part).correlate(parts)
-    parts = parts.union_all(select(following.scalar_subquery()).where(parts.c.part.is_not(None)))
-    ended = tables.jobs.alias("ended")
-    return parts, exists(_of_part(ended, parts, batch_id).where(ended.c.outcome.is_not(None)))
+    return parts.union_all(select(following.scalar_subquery()).where(parts.c.part.is_not(None)))
 
 
 def _least(jobs: Any) -> Select[Any]:
-    return select(jobs.c.part).order_by(jobs.c.part).limit(literal_column("1"))
+    return select(jobs.c.part).where(_by_part(jobs)).order_by(jobs.c.part).limit(literal_column("1"))
 
 
 def _of_part(jobs: Any, parts: CTE, batch_id: str) -> Select[Any]:
-    return select(jobs.c.part).where(jobs.c.batch_id == batch_id, jobs.c.part == parts.c.part).correlate(parts)
+    mine = (jobs.c.batch_id == batch_id, jobs.c.part == parts.c.part, _by_part(jobs))
+    return select(jobs.c.part).where(*mine).correlate(parts)
+
+
+def _by_part(jobs: Any) -> ColumnElement[bool]:
+    """What is true of every row, and has to be said to go over the index of parts."""
+    said: ColumnElement[bool] = jobs.c.part >= literal_column(str(ALONE))
+    return said
 
 
 def in_total(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:

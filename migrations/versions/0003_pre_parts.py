@@ -16,29 +16,38 @@ depends_on = None
 
 CALLBACKS = "announces_id IS NOT NULL"
 
+# All rows, but only for questions that say so.
+EVERY = "part >= 0"
+
 
 def upgrade() -> None:
-    """Add the column and its index. Older code leaves it NULL, and such rows are counted one by one."""
+    """Add the column and its index. What is there, and what older code writes, is counted one by one."""
     table, schema = names().table("jobs"), names().schema
-    op.add_column(table, sa.Column("part", sa.BigInteger), schema=schema)
-    op.create_index(f"{table}_part", table, ["batch_id", "part", "outcome"], schema=schema)
-    announce(CALLBACKS)
+    part = sa.Column("part", sa.BigInteger, nullable=False, server_default="0")
+    op.add_column(table, part, schema=schema)
+    if has_partial_indexes():
+        make_index("part", ["batch_id", "part", "outcome"], EVERY)
+        op.drop_index(f"{table}_announces", table, schema=schema)
+        make_index("announces", ["announces_id"], CALLBACKS)
 
 
-def announce(where: str | None) -> None:
-    """Make the index over announced batches anew, over some rows only where the database can do that."""
-    table, schema = names().table("jobs"), names().schema
-    if op.get_context().dialect.name in ("mysql", "mariadb"):
-        return
-    rows = None if where is None else sa.text(where)
+def has_partial_indexes() -> bool:
+    """Whether the database knows indexes of some rows only."""
+    return op.get_context().dialect.name not in ("mysql", "mariadb")
+
+
+def make_index(what: str, columns: list[str], where: str | None = None) -> None:
+    """Make an index over some rows."""
+    table, rows = names().table("jobs"), None if where is None else sa.text(where)
     over: dict[str, Any] = {"postgresql_where": rows, "sqlite_where": rows}
-    op.drop_index(f"{table}_announces", table, schema=schema)
-    op.create_index(f"{table}_announces", table, ["announces_id"], schema=schema, **over)
+    op.create_index(f"{table}_{what}", table, columns, schema=names().schema, **over)
 
 
 def downgrade() -> None:
     """Drop them again."""
     table, schema = names().table("jobs"), names().schema
-    announce(None)
-    op.drop_index(f"{table}_part", table, schema=schema)
+    if has_partial_indexes():
+        op.drop_index(f"{table}_announces", table, schema=schema)
+        make_index("announces", ["announces_id"])
+        op.drop_index(f"{table}_part", table, schema=schema)
     op.drop_column(table, "part", schema=schema)

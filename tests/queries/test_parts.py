@@ -56,7 +56,7 @@ def parts_of(database: Database, batch_id: str) -> list[Any]:
     jobs = database.tables.jobs
     with database.reading() as connection:
         mine = sa.select(jobs.c.part).where(jobs.c.batch_id == batch_id).distinct()
-        return [part for part in connection.scalars(mine) if part is not None]
+        return [part for part in connection.scalars(mine) if part != counts.ALONE]
 
 
 def test_counts_agree_as_jobs_end_in_any_order(database: Database) -> None:
@@ -140,23 +140,39 @@ def test_rows_of_older_code_are_counted(database: Database) -> None:
     run_job(database, jobs[0], batch_id)
 
     def forget(connection: Connection, tables: Tables) -> None:
-        connection.execute(tables.jobs.update().values(part=None))
+        connection.execute(
+            tables.jobs.update().values(part=sa.text("DEFAULT") if database.dialect != "sqlite" else 0)
+        )
 
     database.transact(forget, database.tables)
     assert agrees(database, batch_id).pending == 2 * PART - 1
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+def test_the_number_is_read_and_not_the_rows(database: Database) -> None:
+    """Of a part of which nothing has ended; and of one that has ended, what is left and what went wrong."""
+    batch_id, jobs = running_batch(database, PART)
+
+    def lie(connection: Connection, tables: Tables) -> None:
+        connection.execute(tables.jobs.update().values(part=tables.jobs.c.part + 7))
+
+    database.transact(lie, database.tables)
+    assert progress(database, batch_id).pending == PART + 7
+    run_job(database, jobs[0], batch_id, JobState.FAILED)
+    found = progress(database, batch_id)
+    assert (found.pending, found.failed, found.complete) == (PART - 1, 1, 7)
 
 
 @pytest.mark.parametrize("size", [1, counts._LEAST - 1, counts._SIZES])
 def test_few_jobs_and_too_many_are_no_part(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part's number has room for so many."""
     monkeypatch.undo()
-    assert counts.new_part(size) is None
+    assert counts.new_part(size) == counts.ALONE
 
 
 def test_a_number_says_its_size() -> None:
     """The rest of it is chance, and no more than the column holds."""
     for size in (PART, 1000, counts._SIZES - 1):
         part = counts.new_part(size)
-        assert part is not None
         assert part % counts._SIZES == size
         assert part < 2**63

@@ -18,6 +18,7 @@ from celery_flows.errors import SchemaMissing, SchemaOutdated, UnknownRevision
 from celery_flows.store import schema
 from celery_flows.store.database import Database
 from celery_flows.store.revisions import HEAD, REQUIRED
+from celery_flows.store.tables import PARTIAL
 
 NewUrl = Callable[[], str]
 
@@ -50,9 +51,15 @@ def test_migrations_make_what_the_code_describes(new_database_url: NewUrl) -> No
     with opened(new_database_url()) as database:
         schema.upgrade(database)
         with database.reading() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            opts = {"compare_type": True, "include_object": is_for(database.dialect)}
+            context = MigrationContext.configure(connection, opts=opts)
             steps = compare_metadata(context, database.tables.metadata)
         assert [(step[0], step[1].name) for step in steps] == [("remove_table", "flows_version")]
+
+
+def is_for(dialect: str) -> Callable[..., bool]:
+    """Whether something is made on a database: MySQL and MariaDB do without the index over parts."""
+    return lambda _, name, *__: dialect in PARTIAL or name != "flows_jobs_part"
 
 
 def test_migrated_and_described_tables_are_the_same_to_the_database(
