@@ -43,7 +43,7 @@ def place_of(app: Celery, settings: Settings) -> Place:
     if not hosts:
         raise ConfigurationError(
             problem="No database is configured. Pass Flows(app, database_url=...), set "
-            f"app.conf.flows_database_url, or the environment variable {DATABASE_URL_VARIABLE}; in a Django project "
-            "add celery_flows.contrib.django to INSTALLED_APPS."
+            f"app.conf.flows_database_url, or the environment variable {DATABASE_URL_VARIABLE}; in a Django "
+            "project add celery_flows.contrib.django to INSTALLED_APPS."
         )
     return hosts[-1](settings)

@@ -149,11 +149,10 @@ def _migrate(database: Database, revision: str, command_name: str) -> None:
     with database.engine.connect() as connection:
         # Timeouts and MySQL's lock belong to the connection: it is closed after this, not used again.
         connection.detach()
-        with connection.begin():
-            with _turn(connection, _names(database)):
-                if command_name == "upgrade" and _is_newer(connection, _names(database)):
-                    return
-                _run(command_name, revision, _names(database), connection=connection)
+        with connection.begin(), _turn(connection, _names(database)):
+            if command_name == "upgrade" and _is_newer(connection, _names(database)):
+                return
+            _run(command_name, revision, _names(database), connection=connection)
 
 
 @contextmanager

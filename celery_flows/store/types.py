@@ -76,7 +76,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if dialect.name in ("mysql", "mariadb"):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         if dialect.name == "sqlite":
-            return _FileDateTime()
+            return dialect.type_descriptor(_FileDateTime())  # type: ignore[no-untyped-call] # SQLAlchemy's
         return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:

@@ -14,7 +14,6 @@ from djangos import set_up
 from celery_flows import Batch, Flows, NotJson
 from celery_flows.errors import BlockMisuse, ResultNotReady
 
-
 set_up()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.db import connections
 
 from celery_flows.contrib.django.borrowed import borrowing_engine
@@ -31,7 +32,7 @@ def check_app(app_configs: Any = None, **_: Any) -> list[CheckMessage]:
         return [
             Error(
                 "No Celery app with Flows was found.",
-                hint="In the project's celery.py write Flows(app), and import the app in the project's __init__.py.",
+                hint="Write Flows(app) in the project's celery.py, and import the app in its __init__.py.",
                 id="celery_flows.E001",
             )
         ]
@@ -65,7 +66,7 @@ def _disagreements(runtime: Runtime) -> Iterator[CheckMessage]:
             id="celery_flows.E004",
         )
     else:
-        yield Warning(
+        yield checks.Warning(
             "flows_database_url is set, so batches do not take part in Django's transactions.",
             hint="Leave it away: the database is taken from DATABASES.",
             id="celery_flows.W005",
@@ -85,9 +86,7 @@ def _no_beat(runtime: Runtime) -> Iterator[CheckMessage]:
 
 
 @register(Tags.database)
-def check_tables(
-    app_configs: Any = None, databases: Sequence[str] | None = None, **_: Any
-) -> list[CheckMessage]:
+def check_tables(app_configs: Any = None, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Look whether the tables are there, where databases may be looked at."""
     if alias() not in (databases or ()):
         return []
@@ -100,7 +99,7 @@ def check_tables(
     if found is not None and int(found) >= int(schema.head()):
         return []
     return [
-        Warning(
+        checks.Warning(
             f"The tables of celery-flows in {alias()!r} are missing."
             if found is None
             else f"The tables of celery-flows in {alias()!r} are at revision {found} of {schema.head()}.",

@@ -125,7 +125,7 @@ class DjangoDatabase(Database):
             action()
 
     def take_back(self, actions: Sequence[Callable[[], None]]) -> list[Callable[[], None]] | None:
-        """Those of these actions that still wait for Django's commit: the savepoint of the others was rolled back."""
+        """Those of these actions that still wait for Django's commit; the others' savepoints were rolled back."""
         # delay_on_commit waits for the default database.
         if self._alias != DEFAULT_DB_ALIAS or not self.is_joined:
             return None

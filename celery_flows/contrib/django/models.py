@@ -12,7 +12,13 @@ from django.db import models
 from celery_flows.batch import Batch
 from celery_flows.contrib.django.fields import StoredJson, StoredText
 from celery_flows.contrib.django.options import table
-from celery_flows.contrib.django.querysets import BatchManager, JobManager, ReadOnly, WorkerManager
+from celery_flows.contrib.django.querysets import (
+    BatchQuerySet,
+    JobQuerySet,
+    ReadOnly,
+    ReadOnlyManager,
+    WorkerManager,
+)
 from celery_flows.states import BATCH_KINDS, BatchState, JobState, Kind
 
 
@@ -68,7 +74,7 @@ class FlowBatch(_ReadOnlyModel):
     flow = _key(null=True)
     key = _key(null=True, db_column="batch_key")
 
-    objects = BatchManager()
+    objects = ReadOnlyManager.from_queryset(BatchQuerySet)()
 
     class Meta:
         managed = False
@@ -119,7 +125,7 @@ class FlowJob(_ReadOnlyModel):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
-    objects = JobManager()
+    objects = ReadOnlyManager.from_queryset(JobQuerySet)()
 
     class Meta:
         managed = False

@@ -35,7 +35,10 @@ class ReadOnlyQuerySet(models.QuerySet):
     create = update = delete = bulk_create = bulk_update = get_or_create = update_or_create = _refuse
 
 
-class ReadOnlyManager(models.Manager.from_queryset(ReadOnlyQuerySet)):
+_Manager: Any = models.Manager.from_queryset(ReadOnlyQuerySet)
+
+
+class ReadOnlyManager(_Manager):
     """Reads where the batches are, whatever database the project's routers would name."""
 
     def get_queryset(self) -> Any:
@@ -98,14 +101,6 @@ class JobQuerySet(ReadOnlyQuerySet):
         is_call = Q(kind__in=[Kind.TASK, Kind.BATCH, Kind.CALLBACK])
         is_planning = Q(kind=Kind.PLAN) & ~Q(state=JobState.COMPLETE)
         return self.filter(is_call | is_planning | Q(kind=Kind.BLOCK, state=JobState.FAILED))
-
-
-class BatchManager(ReadOnlyManager.from_queryset(BatchQuerySet)):
-    """Batches, newest first."""
-
-
-class JobManager(ReadOnlyManager.from_queryset(JobQuerySet)):
-    """Jobs, in the order in which they were enrolled."""
 
 
 class WorkerManager(ReadOnlyManager):

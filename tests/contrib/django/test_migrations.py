@@ -114,7 +114,7 @@ def test_sqlmigrate_says_the_same(alias: str, ours: Database) -> None:
 
 
 def test_nothing_is_left_for_makemigrations(alias: str) -> None:
-    """makemigrations finds nothing to do, whatever the tables are called."""
+    """Nothing is found to do by makemigrations, whatever the tables are called."""
     with override_settings(CELERY_FLOWS_TABLE_PREFIX="other_"):
         call_command("makemigrations", "celery_flows", check=True, dry_run=True, verbosity=0)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from celery_flows.cli import flows
 from celery_flows.messaging.runtime import find_runtime
 
 #: What manage.py itself reads, with the word that follows it.
@@ -41,8 +41,10 @@ class Command(BaseCommand):
 
 def run(words: list[str], name: str) -> int:
     """Run a command for the project's Celery app; return its exit code."""
+    # The faces of the package don't know one another: it is found as Celery finds it.
+    (found,) = entry_points(group="celery.commands", name="flows")
     try:
-        flows.main(words, prog_name=name, obj=SimpleNamespace(app=find_runtime().app))
+        found.load().main(words, prog_name=name, obj=SimpleNamespace(app=find_runtime().app))
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0
