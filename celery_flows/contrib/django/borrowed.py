@@ -81,12 +81,17 @@ def borrow(alias: str) -> Borrowed:
         TransactionManagementError: an error was met in its transaction, which can only be rolled back.
     """
     wrapper = wrapper_of(alias)
-    if wrapper.errors_occurred and not wrapper.in_atomic_block:
-        wrapper.close_if_unusable_or_obsolete()
+    renew(wrapper)
     wrapper.validate_thread_sharing()
     wrapper.validate_no_broken_transaction()
     wrapper.ensure_connection()
     return Borrowed(wrapper.connection, _CURSORS.get(wrapper.vendor, _cursor))
+
+
+def renew(wrapper: Any) -> None:
+    """Let Django open another connection where this one was lost."""
+    if wrapper.errors_occurred and not wrapper.in_atomic_block:
+        wrapper.close_if_unusable_or_obsolete()
 
 
 def borrowing_engine(alias: str, url: URL) -> Engine:

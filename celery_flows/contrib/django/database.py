@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from celery_flows.contrib.django.borrowed import borrowing_engine
+from celery_flows.contrib.django.borrowed import borrowing_engine, renew
 from celery_flows.contrib.django.place import engine_options, url_of, wrapper_of
 from celery_flows.errors import BlockMisuse
 from celery_flows.store.database import Connection, Database, Transaction
@@ -101,10 +101,12 @@ class DjangoDatabase(Database):
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        if self._here() is None:
+        wrapper = self._here()
+        if wrapper is None:
             with super()._transaction() as connection:
                 yield connection
         else:
+            renew(wrapper)
             # In a transaction this is a savepoint: what is refused leaves nothing behind.
             with in_our_words(self._alias), transaction.atomic(self._alias), self.engine.begin() as connection:
                 yield connection
@@ -159,9 +161,11 @@ class DjangoTransaction(Transaction):
 
     def commit(self) -> None:
         """End it, and keep what was written."""
+        if transaction.get_rollback(using=self._alias):
+            # Django would do so without a word, and the job's outcome would be lost with it.
+            problem = "the task has left Django's transaction as one to be rolled back"
+            raise DBAPIError(None, None, transaction.TransactionManagementError(problem))
         with in_our_words(self._alias):
-            # Django would roll it back without a word.
-            wrapper_of(self._alias).validate_no_broken_transaction()
             self.connection.close()
             self._end()
 
@@ -184,7 +188,9 @@ def in_our_words(alias: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        driver_error, cause = wrapper_of(alias).Database.Error, error.__cause__
-        if isinstance(cause, driver_error):
-            raise DBAPIError.instance(None, None, cause, driver_error) from error
-        raise DBAPIError(None, None, error) from error
+        wrapper, cause = wrapper_of(alias), error.__cause__
+        if not isinstance(cause, wrapper.Database.Error):
+            raise
+        is_lost = wrapper.connection is None or not wrapper.is_usable()
+        driver_error = wrapper.Database.Error
+        raise DBAPIError.instance(None, None, cause, driver_error, connection_invalidated=is_lost) from error

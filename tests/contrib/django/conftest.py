@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from django.core.management import call_command
-from django.db import connections
-from djangos import alias_of, django_app, meant, migrated, own_settings, set_up
+from djangos import alias_of, django_app, emptied, meant, migrated, own_settings, set_up
 
 set_up()
 
@@ -27,8 +25,7 @@ def alias(migrated_alias: str) -> Iterator[str]:
     """Such a database, without rows, which the project's settings mean."""
     with meant(migrated_alias):
         yield migrated_alias
-        connections[migrated_alias].close()
-        call_command("flush", database=migrated_alias, interactive=False, verbosity=0)
+        emptied(migrated_alias)
 
 
 @pytest.fixture
