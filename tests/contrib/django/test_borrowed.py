@@ -53,7 +53,7 @@ def test_json(app: Celery, alias: str) -> None:
 
 
 def test_numbers_of_rows(app: Celery, alias: str) -> None:
-    """An UPDATE says how many rows it met, changed or not: the fences go by it. One of many statements need not."""
+    """An UPDATE says how many rows it met, changed or not: the fences go by it."""
     batch = Batch.create(app=app)
     with batch.jobs():
         for number in range(4):

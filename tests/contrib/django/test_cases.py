@@ -5,6 +5,7 @@ from __future__ import annotations
 import unittest
 from typing import Any
 
+import pytest
 from apps import called, rows
 from celery import Celery
 from django.core.management import call_command
@@ -36,14 +37,14 @@ def test_test_case(app: Celery, alias: str) -> None:
             batch = Batch.create(app=app)
             with batch.jobs():
                 app.tasks["shop.add"].delay(1)
-        self.assertEqual((batch.status, batch.progress.total, len(callbacks)), ("running", 1, 1))
-        self.assertEqual([job.args for job in batch.pending_jobs], [[1]])
-        self.assertEqual(called(app), [])
+        assert (batch.status, batch.progress.total, len(callbacks)) == ("running", 1, 1)
+        assert [job.args for job in batch.pending_jobs] == [[1]]
+        assert called(app) == []
         callbacks[0]()
-        self.assertEqual(called(app), [("shop.add", 1)])
+        assert called(app) == [("shop.add", 1)]
 
     def test_2(self: Any) -> None:
-        self.assertEqual((FlowBatch.objects.count(), Order.objects.using(alias).count()), (0, 0))
+        assert (FlowBatch.objects.count(), Order.objects.using(alias).count()) == (0, 0)
 
     run(TestCase, alias, test_1=test_1, test_2=test_2)
     assert rows(app) == []
@@ -59,14 +60,14 @@ def test_test_case_with_an_eager_app(app: Celery, alias: str) -> None:
             with batch.jobs():
                 for number in range(4):
                     app.tasks["shop.add"].delay(number)
-            self.assertEqual(batch.status, "running")
-        self.assertEqual((batch.status, app.flows_test_notes), ("complete", [(batch.id,)]))
+            assert batch.status == "running"
+        assert (batch.status, app.flows_test_notes) == ("complete", [(batch.id,)])
 
     def test_2(self: Any) -> None:
         app.conf.task_eager_propagates = True
-        with self.assertRaisesRegex(ValueError, "no"), self.captureOnCommitCallbacks(using=alias, execute=True):
-            with Batch.create(app=app).jobs():
-                app.tasks["shop.fail"].delay()
+        committing = self.captureOnCommitCallbacks(using=alias, execute=True)
+        with pytest.raises(ValueError, match=r"no"), committing, Batch.create(app=app).jobs():
+            app.tasks["shop.fail"].delay()
 
     run(TestCase, alias, test_1=test_1, test_2=test_2)
 
@@ -79,10 +80,10 @@ def test_transaction_test_case(app: Celery, alias: str) -> None:
             batch = Batch.create(app=app)
         with batch.jobs():
             app.tasks["shop.add"].delay(1)
-        self.assertEqual(called(app), [("shop.add", 1)])
+        assert called(app) == [("shop.add", 1)]
 
     def test_2(self: Any) -> None:
-        self.assertEqual((FlowBatch.objects.count(), rows(app)), (0, []))
+        assert (FlowBatch.objects.count(), rows(app)) == (0, [])
 
     run(TransactionTestCase, alias, test_1=test_1, test_2=test_2)
 

@@ -207,7 +207,6 @@ def test_a_broken_transaction(app: Celery, alias: str) -> None:
 
 def test_threads(app: Celery, alias: str) -> None:
     """Each thread is in its own transaction: that of another decides nothing for it."""
-
     if alias == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     with pytest.raises(ValueError, match=r"no"), transaction.atomic(alias):
