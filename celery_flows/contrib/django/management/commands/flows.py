@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import REMAINDER
 from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,7 +27,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: Any) -> None:
         """Take the words that `call_command` was given."""
-        parser.add_argument("words", nargs="*")
+        parser.add_argument("words", nargs=REMAINDER)
 
     def handle(self, *words: str, **options: Any) -> None:
         """Run a command.
@@ -34,9 +35,10 @@ class Command(BaseCommand):
         Raises:
             CommandError: it failed.
         """
-        code = run([*words, *options["words"]], "flows")
+        given = [*words, *options["words"]]
+        code = run(given, "flows")
         if code:
-            raise CommandError(f"flows {' '.join(words)} ended with {code}", returncode=code)
+            raise CommandError(f"flows {' '.join(given)} ended with {code}", returncode=code)
 
 
 def run(words: list[str], name: str) -> int:
