@@ -42,7 +42,7 @@ def add(app: Celery) -> Any:
 
 
 def test_the_block_is_of_the_transaction(app: Celery, add: Any) -> None:
-    """Calls that wait for the commit are enrolled in the transaction with their block, so that no crash loses them."""
+    """Calls that wait for the commit are enrolled in the transaction, so that no crash behind it loses them."""
     with transaction.atomic():
         batch = Batch.create(app=app)
         with batch.jobs():
@@ -105,14 +105,15 @@ def place(request: HttpRequest) -> JsonResponse:
     Order.objects.create(number=said["number"], batch_id=batch.id)
     if said["number"] < 0:
         raise ValueError("no")
-    return JsonResponse({"total": batch.progress.total, "published": len(rows(batch._runtime.app, state="queued"))})
+    published = len(rows(batch._runtime.app, state="queued"))
+    return JsonResponse({"total": batch.progress.total, "published": published})
 
 
 urlpatterns = [path("orders", place)]
 
 
 def test_atomic_requests(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ATOMIC_REQUESTS a request's batch is committed with it, and published then; one that fails leaves none."""
+    """With ATOMIC_REQUESTS a batch is committed with its request, then published; one that fails leaves none."""
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
     with override_settings(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["testserver"]):
         client = Client()

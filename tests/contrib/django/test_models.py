@@ -58,7 +58,7 @@ def test_queries(app: Celery) -> None:
     assert {tag: [one.id for one in FlowBatch.objects.tagged(tag)] for tag in tags} == tags
     assert [one.id for one in FlowBatch.objects.get(id=parent.id).children.all()] == [child.id]
     assert FlowJob.objects.counted().filter(batch=child.id).pending().count() == 2
-    assert [one.id for one in FlowBatch.objects.all()][0] == child.id
+    assert FlowBatch.objects.first().id == child.id
 
 
 def test_a_flow_is_of_its_own_class(app: Celery) -> None:

@@ -34,6 +34,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    # They would count the whole table, for each value of each filter.
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
 
     class Media:

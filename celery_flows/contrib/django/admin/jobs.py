@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q
 from django.utils.html import format_html
+from django.utils.text import Truncator
 
 from celery_flows.contrib.django.admin import shown
 from celery_flows.contrib.django.admin.base import ReadOnlyAdmin
@@ -19,7 +20,7 @@ from celery_flows.messaging.runtime import find_runtime
 class FlowJobAdmin(ReadOnlyAdmin):
     """Jobs, and what else has a row among them; arguments and errors are hidden as the setting redact says."""
 
-    list_display = ["title", "shown_state", "kind", "attempts", "short_error", "shown_age"]
+    list_display = ["title", "short_arguments", "shown_state", "kind", "attempts", "short_error", "shown_age"]
     list_filter = ["state", "kind"]
     search_fields = ["id"]
     search_help_text = "The id of a job or a batch, or the whole name of a task"
@@ -71,11 +72,12 @@ class FlowJobAdmin(ReadOnlyAdmin):
     @admin.display(description="arguments")
     def arguments(self, job: FlowJob) -> Any:
         """The arguments, as they may be shown."""
-        args, kwargs, redact = job.args or [], job.kwargs or {}, find_runtime().redact
-        if redact is not None and redact.arguments is not None:
-            args, kwargs = redact.arguments(job.task, args, kwargs)
-        words = [_written(arg) for arg in args] + [f"{name}={_written(arg)}" for name, arg in kwargs.items()]
-        return format_html("<code>({})</code>", ", ".join(words))
+        return format_html("<code>{}</code>", _arguments(job))
+
+    @admin.display(description="arguments")
+    def short_arguments(self, job: FlowJob) -> Any:
+        """How the arguments begin."""
+        return format_html("<code>{}</code>", Truncator(_arguments(job)).chars(60))
 
     @admin.display(description="where")
     def where(self, job: FlowJob) -> Any:
@@ -89,6 +91,14 @@ class FlowJobAdmin(ReadOnlyAdmin):
     def shown_worker(self, job: FlowJob) -> str:
         """The process that runs it, or ran it."""
         return job.worker_id or "-"
+
+
+def _arguments(job: FlowJob) -> str:
+    args, kwargs, redact = job.args or [], job.kwargs or {}, find_runtime().redact
+    if redact is not None and redact.arguments is not None:
+        args, kwargs = redact.arguments(job.task, args, kwargs)
+    words = [_written(arg) for arg in args] + [f"{name}={_written(arg)}" for name, arg in kwargs.items()]
+    return f"({', '.join(words)})"
 
 
 def _written(value: Any) -> str:

@@ -53,7 +53,7 @@ def progress(batch: Any) -> Any:
     words = [f"{finished:,} of {total:,}"]
     words += [f"{counts[one]:,} {one}" for one in (JobState.FAILED, JobState.CANCELLED) if counts.get(one)]
     percent = 100 * finished // total if total else 100
-    bar = '<progress class="flows-progress" max="100" value="{}"></progress> {} % <span>{}</span>'
+    bar = '<progress class="flows-progress" max="100" value="{}"></progress> <b>{} %</b> <span>{}</span>'
     return format_html(bar, percent, percent, ", ".join(words))
 
 
