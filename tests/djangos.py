@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,11 +58,12 @@ def set_up() -> None:
     """Configure Django, once in a process; its default database is an SQLite file."""
     if settings.configured:
         return
-    import pymysql
+    if find_spec("MySQLdb") is None:
+        import pymysql
 
-    # For mysqlclient; Django asks for its number.
-    pymysql.version_info = (2, 2, 7, "final", 0)
-    pymysql.install_as_MySQLdb()
+        # For mysqlclient, where that is not installed; Django asks for its number.
+        pymysql.version_info = (2, 2, 7, "final", 0)
+        pymysql.install_as_MySQLdb()
     settings.configure(
         DATABASES={"default": file_database(Path(tempfile.mkdtemp()) / "default.sqlite3")},
         INSTALLED_APPS=_APPS,
