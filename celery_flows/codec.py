@@ -42,9 +42,14 @@ def seal(codec: Codec | None, text: str | None) -> str | None:
 
 def unseal(codec: Codec | None, stored: str | None) -> str | None:
     """The text behind what is stored."""
-    if stored is None or codec is None or not stored.startswith(_MARK):
+    if stored is None or codec is None or not is_sealed(stored):
         return stored
     return codec.decode(stored.removeprefix(_MARK))
+
+
+def is_sealed(stored: str) -> bool:
+    """Whether it takes a codec to read what is stored."""
+    return stored.startswith(_MARK)
 
 
 def encode(value: Any) -> str:

@@ -72,6 +72,8 @@ class Settings:
     #: What encrypts arguments, options, context and errors in the database: an object with encode(text) and
     #: decode(text), or its dotted name. What was stored before stays readable.
     codec: object = _setting(None, "an object with encode(text) and decode(text), its dotted name, or None")
+    #: In a Django project, where no database_url is given: which of its DATABASES holds the batches, by alias.
+    django_database: str = _setting("default", "an alias in Django's DATABASES")
     #: What hides arguments and errors where jobs are shown: a function (task, args, kwargs) -> (args, kwargs), or
     #: an object with such a method `arguments`, a method `error` (task, message) -> message, or both; or a dotted
     #: name.

@@ -26,6 +26,16 @@ def run_online(connection: Connection) -> None:
     """Run the steps in the transaction that the caller has opened."""
     for statement in TIMEOUTS.get(connection.dialect.name, ()):
         connection.exec_driver_sql(statement)
+    try:
+        run_steps(connection)
+    finally:
+        if connection.dialect.name in ("mysql", "mariadb"):
+            # The connection may be one that goes on, such as Django's.
+            connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
+
+
+def run_steps(connection: Connection) -> None:
+    """Run the steps, in a schema that is there."""
     schema = names().schema
     # IF NOT EXISTS asks for the right to make schemas even where there is nothing to make.
     if schema is not None and not inspect(connection).has_schema(schema):

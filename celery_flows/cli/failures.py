@@ -65,8 +65,7 @@ class FlowsCommand(click.Command):
 
 
 def _failure(found: Trouble, target: Target) -> Failure:
-    url = target.settings.database_url
-    database = "The database" if url is None else f"The database {masked(url)}"
+    database = f"The database {masked(target.url)}"
     if found.is_unreachable:
         return Unreachable(f"{database} can't be reached: {found.words}")
     return Failure(f"{database} refused: {found.words}")

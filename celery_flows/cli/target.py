@@ -10,6 +10,7 @@ import click
 
 from celery_flows.cli import APP, SETTINGS
 from celery_flows.errors import ConfigurationError
+from celery_flows.messaging.hosting import Place
 from celery_flows.messaging.runtime import Runtime, runtime_of
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
 from celery_flows.store.database import Database
@@ -47,27 +48,38 @@ class Target:
         return Settings.build(self._meta[SETTINGS]) if SETTINGS in self._meta else self.runtime.settings
 
     @property
-    def url(self) -> str:
-        """The database's URL.
+    def place(self) -> Place:
+        """Where the database is.
 
         Raises:
             UsageError: none was given.
         """
+        if SETTINGS not in self._meta:
+            try:
+                return self.runtime.place
+            except ConfigurationError as error:
+                raise click.UsageError(str(error)) from error
         if self.settings.database_url is None:
             raise click.UsageError(
                 f"Which database? Pass celery-flows --database-url URL, set {DATABASE_URL_VARIABLE}, "
                 "or the app's setting flows_database_url."
             )
-        return self.settings.database_url
+        return Place(self.settings.database_url, self.settings.engine_options)
+
+    @property
+    def url(self) -> str:
+        """The database's URL; what is raised: as for its place."""
+        return self.place.url
 
     @contextmanager
     def database(self) -> Iterator[Database]:
         """The database, whatever its tables are like."""
+        place = self.place
         database = Database(
-            self.url,
+            place.url,
             prefix=self.settings.table_prefix,
             schema=self.settings.schema,
-            engine_options=self.settings.engine_options,
+            engine_options=place.engine_options,
         )
         try:
             yield database

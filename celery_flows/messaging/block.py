@@ -58,6 +58,7 @@ class Block:
         self._carrier: Block | None = None
         # What its end is put off with, and whether a call made now is.
         self._defer: Defer | None = None
+        self._deferred: list[Callable[[], None]] = []
         self._refusal: Exception | None = None
         self._is_deferring = False
 
@@ -151,10 +152,14 @@ class Block:
 
     def keep(self, job: NewJob) -> None:
         """Keep a job for the end of the block, or for the commit that it is deferred to."""
+        self._act(lambda: self._add(job))
+
+    def _act(self, action: Callable[[], None]) -> None:
         if self._defer is not None and self._is_deferring:
-            self._defer(lambda: self._add(job))
+            self._deferred.append(action)
+            self._defer(action)
         else:
-            self._add(job)
+            action()
 
     def _add(self, job: NewJob) -> None:
         self._count += job.counts_in(self.batch_id)
@@ -162,10 +167,7 @@ class Block:
 
     def add_plan(self, plan: Plan) -> None:
         """Keep the jobs of a plan, and which waits for which, for the end of the block or a commit."""
-        if self._defer is not None and self._is_deferring:
-            self._defer(lambda: self._add_plan(plan))
-        else:
-            self._add_plan(plan)
+        self._act(lambda: self._add_plan(plan))
 
     def _add_plan(self, plan: Plan) -> None:
         for row in rows_of(plan, self.batch_id, self.runtime.settings.callback_queue):
@@ -196,10 +198,14 @@ class Block:
             self.end()
 
     def end(self) -> None:
-        """Enroll everything, at the commit that a call waits for, if one does."""
-        if self._defer is not None:
+        """Enroll everything, in the transaction that a call waits for, if one does, or at its commit."""
+        if self._defer is None:
+            self.commit()
+        elif (due := self.runtime.database.take_back(self._deferred)) is None:
             self._defer(self.commit)
         else:
+            for action in due:
+                action()
             self.commit()
 
     def abort(self, error: BaseException) -> None:
@@ -231,6 +237,7 @@ class Block:
         self._children |= inner._children
         self._founded |= inner._founded
         self._defer = self._defer or inner._defer
+        self._deferred += inner._deferred
 
     @property
     def shares(self) -> list[Share]:
@@ -260,7 +267,7 @@ class Block:
             return
         if len(self._spool) or any(share.starts for share in self.shares):
             database.transact(self._write)
-        self._publish(ready_jobs(self._spool))
+        self.runtime.publisher.after_commit(lambda: self._publish(ready_jobs(self._spool)))
 
     def _write(self, connection: Connection) -> None:
         tables = self.runtime.database.tables
@@ -280,7 +287,7 @@ class Block:
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
         self._is_published = True
         with committed(self.runtime, f"What was enrolled for batch {self.batch_id}"):
-            self.runtime.publisher.publish(ready)
+            self.runtime.publisher.publish_committed(ready)
             # A block without jobs ends its batch, as nothing else will.
             for share in self.shares:
                 if share.starts and not share.jobs:

@@ -49,10 +49,11 @@ def _open(runtime: Runtime, batch_id: str, *, streaming: bool, joined: Joinable 
     connection = None if joined is None else runtime.joined(joined)
     if outer is not None:
         connection = outer.connection_for(connection)
-    starts = _starts(runtime, batch_id, connection)
+    with runtime.database.joined() as frameworks:
+        starts = _starts(runtime, batch_id, frameworks if connection is None else connection)
     if not streaming:
         return Block(runtime, batch_id, connection, starts=starts)
-    if connection is not None:
+    if connection is not None or runtime.database.is_joined:
         raise BlockMisuse(problem="A streaming block commits as it goes, so it can't join a transaction.")
     if outer is not None and not isinstance(outer, StreamingBlock):
         raise BlockMisuse(

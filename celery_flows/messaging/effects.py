@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 from celery import _state
@@ -23,12 +23,12 @@ _ATTRIBUTE: Final = "flows_effects"
 @contextmanager
 def transaction(request: Any, claim: Claim) -> Iterator[Connection]:
     """Open the job's transaction, or go on in it; leaving the block does not end it, an error does."""
-    connection = getattr(request, _ATTRIBUTE, None)
-    if connection is None:
-        connection = persistently(claim.runtime, claim.runtime.database.begin)
-        setattr(request, _ATTRIBUTE, connection)
+    opened = getattr(request, _ATTRIBUTE, None)
+    if opened is None:
+        opened = persistently(claim.runtime, claim.runtime.database.begin)
+        setattr(request, _ATTRIBUTE, opened)
     try:
-        yield connection
+        yield opened.connection
     except BaseException:
         roll_back(request)
         raise
@@ -48,12 +48,9 @@ def open_for(request: Any, claim: Claim) -> None:
 def roll_back(request: Any) -> None:
     """Undo what the job wrote in its transaction, if it opened one, and to its data."""
     data.forget(request)
-    connection = _take(request)
-    if connection is not None:
-        # A connection that is lost has rolled back by itself.
-        with suppress(Exception):
-            connection.rollback()
-        connection.close()
+    opened = _take(request)
+    if opened is not None:
+        opened.roll_back()
 
 
 def roll_back_current() -> None:
@@ -71,19 +68,20 @@ def commit(request: Any, claim: Claim, result: str | None) -> bool:
 
     It is not where another has taken the job meanwhile, or where the database failed: then nothing is written.
     """
-    connection = _take(request)
+    opened = _take(request)
     delivery, tables = claim.delivery, claim.runtime.database.tables
     fenced = (delivery.job_id, delivery.number, str(delivery.token))
     try:
-        with connection:
-            if complete_within(connection, tables, *fenced, result):
-                data.write(request, connection, tables)
-                connection.commit()
-                return True
-            connection.rollback()
+        is_ours = complete_within(opened.connection, tables, *fenced, result)
+        if is_ours:
+            data.write(request, opened.connection, tables)
+            opened.commit()
+        else:
+            opened.roll_back()
             logger.warning("Job %s was taken by another: what it wrote is rolled back.", delivery.job_id)
-            return False
+        return is_ours
     except Exception as error:
+        opened.roll_back()
         if not is_database_error(error):
             raise
         logger.warning("Job %s: its transaction could not be committed (%s).", delivery.job_id, error)
@@ -91,6 +89,6 @@ def commit(request: Any, claim: Claim, result: str | None) -> bool:
 
 
 def _take(request: Any) -> Any:
-    connection = getattr(request, _ATTRIBUTE, None)
+    opened = getattr(request, _ATTRIBUTE, None)
     setattr(request, _ATTRIBUTE, None)
-    return connection
+    return opened

@@ -17,10 +17,11 @@ from celery_flows.codec import Codec
 from celery_flows.errors import ConfigurationError, InvalidSetting, NoFlows, NotCelery
 from celery_flows.merging import NAMED, Merge, Merges
 from celery_flows.messaging.config import read_settings
+from celery_flows.messaging.hosting import Place, place_of
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
 from celery_flows.queries.jobs import Redact
-from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
+from celery_flows.settings import Settings
 from celery_flows.states import BatchState
 from celery_flows.store import schema
 from celery_flows.store.database import Connection, Database
@@ -46,6 +47,8 @@ class Runtime:
         self.send_task = send_task
         #: In a worker's main process, its lease.
         self.lease: Lease | None = None
+        #: Whether this process is a worker's.
+        self.is_worker = False
 
     @property
     def app(self) -> Celery:
@@ -61,8 +64,20 @@ class Runtime:
 
     @cached_property
     def database(self) -> Database:
-        """The app's database, whose schema is checked at first use."""
-        return self.new_database()
+        """The app's database, whose schema is checked at first use; a framework's is used as its own code does."""
+        place = self.place
+        if place.make is None:
+            return self.new_database()
+        return place.make(lambda: self.is_worker, self._options(check=True))
+
+    @property
+    def place(self) -> Place:
+        """Where the database is.
+
+        Raises:
+            ConfigurationError: no database is configured.
+        """
+        return place_of(self.app, self.settings)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -135,7 +150,7 @@ class Runtime:
         return codec
 
     def new_database(self, *, check: bool = True) -> Database:
-        """Make a database object from the settings.
+        """Make a database object with connections of its own.
 
         Args:
             check: whether its first use sees that the schema is there and new enough.
@@ -143,20 +158,16 @@ class Runtime:
         Raises:
             ConfigurationError: no database is configured.
         """
-        settings = self.settings
-        if settings.database_url is None:
-            raise ConfigurationError(
-                problem="No database is configured. Pass Flows(app, database_url=...), set "
-                f"app.conf.flows_database_url, or the environment variable {DATABASE_URL_VARIABLE}."
-            )
-        return Database(
-            settings.database_url,
-            prefix=settings.table_prefix,
-            schema=settings.schema,
-            codec=self.codec,
-            engine_options=settings.engine_options,
-            on_first_use=schema.check if check else None,
-        )
+        place = self.place
+        return Database(place.url, engine_options=place.engine_options, **self._options(check=check))
+
+    def _options(self, *, check: bool) -> dict[str, Any]:
+        return {
+            "prefix": self.settings.table_prefix,
+            "schema": self.settings.schema,
+            "codec": self.codec,
+            "on_first_use": schema.check if check else None,
+        }
 
 
 def _merge(key: str, given: object) -> Merge:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import signals
+from celery import current_app, signals
 from celery.exceptions import NotRegistered
 
 from celery_flows.messaging.gate import leave
 from celery_flows.messaging.header import HEADER, Delivery
 from celery_flows.messaging.outcomes import report_later
+from celery_flows.messaging.runtime import attached_to
 from celery_flows.states import JobState
 
 
 def connect() -> None:
     """Listen; connecting twice is connecting once."""
+    signals.worker_process_init.connect(_on_pool_process, weak=False, dispatch_uid="celery_flows.pool_process")
     signals.task_postrun.connect(_on_postrun, weak=False, dispatch_uid="celery_flows.postrun")
     signals.task_revoked.connect(_on_revoked, weak=False, dispatch_uid="celery_flows.revoked")
     signals.task_unknown.connect(_on_unknown, weak=False, dispatch_uid="celery_flows.unknown")
     signals.task_rejected.connect(_on_rejected, weak=False, dispatch_uid="celery_flows.rejected")
+
+
+def _on_pool_process(**_: Any) -> None:
+    # A child that was forked has this from its parent, one that was spawned has not.
+    runtime = attached_to(current_app._get_current_object())
+    if runtime is not None:
+        runtime.is_worker = True
 
 
 def _on_postrun(task: Any, state: str | None, retval: Any, **_: Any) -> None:

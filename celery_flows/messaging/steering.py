@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from celery_flows.messaging.publisher import chunked
 from celery_flows.messaging.runtime import Runtime
@@ -19,8 +19,12 @@ def cancel_batch(runtime: Runtime, batch_id: str, *, terminate: bool) -> None:
     cancelled = cancel(runtime.database, batch_id)
     runtime.publisher.publish(cancelled.ready)
     if terminate:
-        for ids in chunked(cancelled.running, runtime.settings.chunk_size):
-            runtime.app.control.revoke(ids, terminate=True)
+        runtime.publisher.after_commit(lambda: _end_running(runtime, cancelled.running))
+
+
+def _end_running(runtime: Runtime, running: Iterable[str]) -> None:
+    for ids in chunked(running, runtime.settings.chunk_size):
+        runtime.app.control.revoke(ids, terminate=True)
 
 
 def retry_batch(runtime: Runtime, batch_id: str, mode: Mode) -> None:

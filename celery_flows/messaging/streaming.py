@@ -45,7 +45,9 @@ class StreamingBlock(Block):
         self._flush_if_full()
 
     def _flush_if_full(self) -> None:
-        if self.is_open and len(self._spool) >= self.runtime.settings.chunk_size:
+        is_full = len(self._spool) >= self.runtime.settings.chunk_size
+        # A transaction that stands inside the block is not to decide about calls made before it.
+        if self.is_open and is_full and not self.runtime.database.is_joined:
             self.flush()
 
     def adopt(self, child_id: str) -> None:
@@ -94,10 +96,11 @@ class StreamingBlock(Block):
         """End: publish the rest and take the block's row away."""
         try:
             self.is_open = False
-            if self._commit_is_ahead():
+            if self._commit_is_ahead() or self.runtime.database.is_joined:
                 raise BlockMisuse(
                     problem="A streaming block publishes as it goes, so it can't end before the transaction "
-                    "that delay_on_commit waits for. Open the transaction inside the block."
+                    "that delay_on_commit waits for, or that stands around its end. Open the transaction inside "
+                    "the block."
                 )
             self.flush(*self._unbegun)
         except BaseException as error:

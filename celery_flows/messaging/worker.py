@@ -35,6 +35,7 @@ class UpkeepStep(bootsteps.StartStopStep):
         runtime = attached_to(parent.app)
         if runtime is None:
             return
+        runtime.is_worker = True
         try:
             _ = runtime.database.engine
         except FlowsError as error:
@@ -92,7 +93,7 @@ def hand_back(app: Any) -> None:
     runtime = attached_to(app)
     if runtime is None or runtime.lease is None:
         return
-    lease, runtime.lease = runtime.lease, None
+    lease, runtime.lease, runtime.is_worker = runtime.lease, None, False
     lease.stop()
     reporter.drain()
     try:

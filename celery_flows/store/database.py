@@ -7,23 +7,31 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 
 from celery_flows.codec import Codec
 from celery_flows.store import forking
+from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
 
-__all__ = ["Connection", "Database", "is_database_error", "is_missing_table", "is_unavailable", "is_victim"]
+__all__ = [
+    "Connection",
+    "Database",
+    "Transaction",
+    "is_database_error",
+    "is_missing_table",
+    "is_unavailable",
+    "is_victim",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,17 +39,8 @@ T = TypeVar("T")
 #: How often a transaction that the database chose as a deadlock's victim is run again.
 _ATTEMPTS: Final = 10
 
-#: What says that a transaction lost against another and may simply be run again:
-#: SQLSTATE of PostgreSQL, error numbers of MySQL and MariaDB (deadlock, lock wait timeout).
-_VICTIM_STATES: Final = ("40001", "40P01")
-_VICTIM_NUMBERS: Final = (1213, 1205, 1020)
-
 #: The option of a connection that is in use for single reads.
 _SINGLE: Final = "flows_single"
-
-#: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
-_MISSING_TABLE_STATE: Final = "42P01"
-_MISSING_TABLE_NUMBER: Final = 1146
 
 #: Where a connection keeps when it last read, and for how many seconds it is not tried before it reads again.
 _USED_AT: Final = "celery_flows_used_at"
@@ -49,6 +48,25 @@ _IDLE_SECONDS: Final = 1.0
 
 #: Where a connection keeps the cursor on which its single statements run.
 _CURSOR: Final = "celery_flows_cursor"
+
+
+class Transaction:
+    """A transaction that is open until whoever began it ends it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def commit(self) -> None:
+        """End it, and keep what was written."""
+        with self.connection:
+            self.connection.commit()
+
+    def roll_back(self) -> None:
+        """End it, and undo what was written; one that has ended stays as it is."""
+        # A connection that is lost has rolled back by itself.
+        with suppress(Exception):
+            self.connection.rollback()
+        self.connection.close()
 
 
 class Database:
@@ -155,24 +173,47 @@ class Database:
         That is where the database gave it up in favour of another, and where the connection was lost before
         the commit; whether a commit that got no answer took place, nobody knows.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        # Who has begun the transaction must run it again, not we.
+        attempts = 1 if self.is_joined else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
             is_done = False
             try:
-                with self.engine.begin() as connection:
+                with self._transaction() as connection:
                     result = work(connection, *args, **kwargs)
                     is_done = True
                 return result
             except DBAPIError as error:
-                if attempt == _ATTEMPTS or not (is_victim(error) or (not is_done and _was_lost(error, attempt))):
+                if attempt == attempts or not (is_victim(error) or (not is_done and _was_lost(error, attempt))):
                     raise
                 time.sleep(0.005 * attempt)
         raise AssertionError("unreachable")
 
-    def begin(self) -> Connection:
-        """A connection in a transaction that the caller ends and closes."""
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return self.engine.begin()
+
+    def begin(self) -> Transaction:
+        """Begin a transaction that the caller ends."""
         connection = self.engine.connect()
         connection.begin()
-        return connection
+        return Transaction(connection)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether what is done here is part of a transaction that a framework has open here."""
+        return False
+
+    def joined(self) -> AbstractContextManager[Connection | None]:
+        """The connection of the transaction that a framework has open here, or None."""
+        return nullcontext()
+
+    def after_commit(self, action: Callable[[], None], *, is_robust: bool = True) -> None:
+        """Do something once what was written here is committed: now, unless a framework's transaction is open.
+
+        Args:
+            action: what is to be done.
+            is_robust: whether an error is only logged, where it comes behind such a transaction.
+        """
+        action()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -206,6 +247,13 @@ class Database:
 
     def _connection_for_reading(self) -> Connection:
         return self.engine.connect().execution_options(**{_SINGLE: True})
+
+    def take_back(self, actions: Sequence[Callable[[], None]]) -> list[Callable[[], None]] | None:
+        """Those of these actions that still wait for the commit of a framework's transaction, now told not to.
+
+        None where what is written here takes no part in that transaction.
+        """
+        return None
 
     def run(self, statement: Statement, **values: Any) -> tuple[int, list[Any]]:
         """Run one statement as a transaction of its own, straight on the driver.
@@ -321,38 +369,6 @@ def _connect(engine: Engine) -> PoolProxiedConnection:
     except driver_error as error:
         # As SQLAlchemy would have wrapped it, had the statement gone through it.
         raise DBAPIError.instance(None, None, error, driver_error, dialect=engine.dialect) from error
-
-
-def is_victim(error: DBAPIError) -> bool:
-    """Whether the database gave up this transaction in favour of another."""
-    cause = error.orig
-    if getattr(cause, "sqlstate", None) in _VICTIM_STATES:
-        return True
-    number = cause.args[0] if cause is not None and cause.args else None
-    return number in _VICTIM_NUMBERS or "database is locked" in str(cause)
-
-
-def is_database_error(error: BaseException) -> bool:
-    """Whether the database, or the way to it, failed."""
-    return isinstance(error, SQLAlchemyError)
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether the database could not be reached, rather than having refused what was asked of it."""
-    # A pool whose connections are all in use for too long gives none.
-    if isinstance(error, PoolTimeoutError):
-        return True
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, OperationalError))
-
-
-def is_missing_table(error: BaseException) -> bool:
-    """Whether a statement met a table that does not exist."""
-    if not isinstance(error, DBAPIError):
-        return False
-    cause = error.orig
-    number = cause.args[0] if cause is not None and cause.args else None
-    is_missing = getattr(cause, "sqlstate", None) == _MISSING_TABLE_STATE or number == _MISSING_TABLE_NUMBER
-    return is_missing or "no such table" in str(cause)
 
 
 def _connect_sqlite(connection: Any, record: Any) -> None:

@@ -18,6 +18,9 @@ Joinable: TypeAlias = Connection | Session
 
 _KEY: Final = "celery_flows_after_commit"
 
+#: Where a connection whose transactions are a framework's keeps how an action waits for their commit.
+WAITS: Final = "celery_flows_waits"
+
 #: Isolation levels in which a batch that runs may grow: the check at the end sees what others committed.
 _LOOSE: Final = ("READ COMMITTED", "READ UNCOMMITTED")
 
@@ -70,6 +73,9 @@ def after_commit(connection: Connection, action: Callable[[], None]) -> None:
     SQLAlchemy announces a Connection's commit before the database has done it, so the action hangs on the
     dialect's own commit. A savepoint's release or rollback is not one.
     """
+    if (wait := connection.info.get(WAITS)) is not None:
+        wait(action)
+        return
     _watch(connection.dialect)
     connection.info.setdefault(_KEY, []).append(action)
 
@@ -82,7 +88,7 @@ def _watch(dialect: Any) -> None:
     def commit(connection: Any) -> None:
         do_commit(connection)
         for action in _pending(connection):
-            _run(action)
+            run_logged(action)
 
     def rollback(connection: Any) -> None:
         _pending(connection)
@@ -98,7 +104,8 @@ def _pending(connection: Any) -> list[Callable[[], None]]:
     return info.pop(_KEY, []) if isinstance(info, dict) else []
 
 
-def _run(action: Callable[[], None]) -> None:
+def run_logged(action: Callable[[], None]) -> None:
+    """Do something that comes behind a commit, where nobody is to be told of an error."""
     try:
         action()
     except Exception:

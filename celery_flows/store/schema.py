@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, column, func, inspect, select, table
@@ -86,7 +87,14 @@ def downgrade(database: Database, revision: str) -> None:
     _migrate(database, revision, "downgrade")
 
 
-def sql(dialect: str, revision: str = "head", *, prefix: str = "flows_", schema: str | None = None) -> str:
+def sql(
+    dialect: str,
+    revision: str = "head",
+    *,
+    prefix: str = "flows_",
+    schema: str | None = None,
+    backwards: bool = False,
+) -> str:
     """Write what an upgrade says to the database, without one.
 
     Args:
@@ -94,11 +102,28 @@ def sql(dialect: str, revision: str = "head", *, prefix: str = "flows_", schema:
         revision: where to end, or "from:to" for a database that has tables already.
         prefix: what the tables' names begin with.
         schema: PostgreSQL's schema that holds them.
+        backwards: what a downgrade says, for which `revision` is "from:to".
 
     Raises:
         UnknownRevision: there is no such revision.
     """
-    return _run("upgrade", revision, Names(prefix, schema), dialect=dialect)
+    return _run("downgrade" if backwards else "upgrade", revision, Names(prefix, schema), dialect=dialect)
+
+
+def step(connection: Connection, names: Names, before: str, after: str, *, backwards: bool = False) -> None:
+    """Take one step in the caller's transaction, or undo it; where that has been done already, do nothing.
+
+    Args:
+        before: the revision before it, or "base".
+        after: the revision after it.
+        backwards: undo it.
+    """
+    with _turn(connection, names):
+        found = _number(revision_on(connection, names))
+        if backwards and found >= int(after):
+            _run("downgrade", before, names, connection=connection)
+        elif not backwards and found < int(after):
+            _run("upgrade", after, names, connection=connection)
 
 
 def include_name(prefix: str = "flows_", schema: str | None = None) -> NameFilter:
@@ -124,30 +149,44 @@ def _migrate(database: Database, revision: str, command_name: str) -> None:
     with database.engine.connect() as connection:
         # Timeouts and MySQL's lock belong to the connection: it is closed after this, not used again.
         connection.detach()
-        with connection.begin():
-            _take_turn(connection, _names(database))
+        with connection.begin(), _turn(connection, _names(database)):
             if command_name == "upgrade" and _is_newer(connection, _names(database)):
                 return
             _run(command_name, revision, _names(database), connection=connection)
 
 
-def _take_turn(connection: Connection, names: Names) -> None:
+@contextmanager
+def _turn(connection: Connection, names: Names) -> Iterator[None]:
     """Wait until no other process changes these tables. SQLite's BEGIN IMMEDIATE has waited already."""
     name = f"celery_flows:{names.schema or ''}:{names.version}"
     if connection.dialect.name == "postgresql":
         # Held until the transaction ends, so that a pooler between us and the database doesn't mind.
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        yield
     elif connection.dialect.name != "sqlite":
-        # Such locks are the server's, not the database's; the connection's end releases them.
+        # Such locks are the server's, not the database's; the connection's end would release them as well.
         key = func.sha1(func.concat(func.database(), name))
         connection.execute(select(func.get_lock(key, _TURN_SECONDS)))
+        try:
+            yield
+        finally:
+            connection.execute(select(func.release_lock(key)))
+    else:
+        yield
 
 
 def _is_newer(connection: Connection, names: Names) -> bool:
-    if not inspect(connection).has_table(names.version, schema=names.schema):
-        return False
-    found = _found(connection, names) or ""
-    return found.isdigit() and int(found) > int(HEAD)
+    return _number(revision_on(connection, names)) > int(HEAD)
+
+
+def revision_on(connection: Connection, names: Names) -> str | None:
+    """The revision that a database is at, or None where there are no tables; asked without an error to meet."""
+    has_version = inspect(connection).has_table(names.version, schema=names.schema)
+    return _found(connection, names) if has_version else None
+
+
+def _number(revision: str | None) -> int:
+    return int(revision) if revision is not None and revision.isdigit() else 0
 
 
 def _run(command_name: str, revision: str, names: Names, **attributes: Any) -> str:

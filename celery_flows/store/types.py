@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import DateTime, Dialect, String, Text
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -58,6 +58,14 @@ class SealedText(TypeDecorator[str]):
         return unseal(self.codec, value)
 
 
+class _FileDateTime(sqlite.DATETIME):
+    """SQLite's, also where the driver has been told to make moments of such columns itself, as Django does."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        read: Any = super().result_processor(dialect, coltype)
+        return lambda value: value if isinstance(value, datetime) else read(value)
+
+
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment, aware and in UTC on the Python side, to the microsecond in the database."""
 
@@ -67,6 +75,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> Any:
         if dialect.name in ("mysql", "mariadb"):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(_FileDateTime())  # type: ignore[no-untyped-call] # SQLAlchemy's
         return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:

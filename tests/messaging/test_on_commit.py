@@ -5,25 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import django
 import pytest
 from apps import called, messages, notes_of, plain_app, rows, runtime_of, shop_tasks, work
 from celery import Celery
-from django.conf import settings
-from django.db import connections, transaction
+from django.db import transaction
+from djangos import set_up
 
 from celery_flows import Batch, Flows, NotJson
 from celery_flows.errors import BlockMisuse, ResultNotReady
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _django(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Django configuration with one SQLite database."""
-    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path_factory.mktemp("django") / "shop.sqlite3"}
-    settings.configure(DATABASES={"default": database}, INSTALLED_APPS=[], USE_TZ=True)
-    django.setup()
-    yield
-    connections.close_all()
+set_up()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Homes in other frameworks; each is imported by its users alone."""

@@ -1,0 +1,1 @@
+"""At home in Django: its database, its transactions, its migrations, models and admin."""

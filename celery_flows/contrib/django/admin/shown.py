@@ -1,0 +1,77 @@
+"""How states, counts and times are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.db.models import Count
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.timesince import timesince
+
+from celery_flows.contrib.django.models import FlowJob
+from celery_flows.states import JobState
+
+#: Where a page keeps the counts of a batch.
+COUNTS: Final = "flows_counts"
+
+
+def state(word: str) -> Any:
+    """A state, in its colour."""
+    return format_html('<span class="flows-state flows-{}">{}</span>', word, word)
+
+
+def age(moment: datetime | None) -> str:
+    """How long ago something was, in the largest units."""
+    if moment is None:
+        return "-"
+    now = timezone.now() if timezone.is_aware(moment) else timezone.make_naive(timezone.now())
+    return str(timesince(moment, now, depth=1))
+
+
+def count_jobs(batches: Iterable[Any]) -> None:
+    """Count the jobs of some batches by outcome, in one query, and keep the counts with each."""
+    every = {batch.pk: batch for batch in batches}
+    for batch in every.values():
+        setattr(batch, COUNTS, {})
+    found = FlowJob.objects.counted().filter(batch__in=list(every)).order_by()
+    for row in found.values("batch_id", "outcome").annotate(jobs=Count("id")):
+        getattr(every[row["batch_id"]], COUNTS)[row["outcome"]] = row["jobs"]
+
+
+def progress(batch: Any) -> Any:
+    """A bar, and what it stands for."""
+    if not hasattr(batch, COUNTS):
+        count_jobs([batch])
+    counts = getattr(batch, COUNTS)
+    total, pending = sum(counts.values()), counts.get(None, 0)
+    finished = total - pending
+    words = [f"{finished:,} of {total:,}"]
+    words += [f"{counts[one]:,} {one}" for one in (JobState.FAILED, JobState.CANCELLED) if counts.get(one)]
+    percent = 100 * finished // total if total else 100
+    bar = '<progress class="flows-progress" max="100" value="{}"></progress> <b>{} %</b> <span>{}</span>'
+    return format_html(bar, percent, percent, ", ".join(words))
+
+
+def links(*given: tuple[str, str, dict[str, str]]) -> Any:
+    """Links to lists: what each says, of which model, and what it is filtered by."""
+    return format_html_join(
+        " · ", '<a href="{}">{}</a>', ((changelist(model, **filters), said) for said, model, filters in given)
+    )
+
+
+def changelist(model: str, **filters: str) -> str:
+    """The address of a list."""
+    query = f"?{urlencode(filters)}" if filters else ""
+    return reverse(f"admin:celery_flows_{model}_changelist") + query
+
+
+def page(model: str, pk: str | None, said: str) -> Any:
+    """A link to a row's own page."""
+    if pk is None:
+        return "-"
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:celery_flows_{model}_change", args=[pk]), said)

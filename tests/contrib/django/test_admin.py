@@ -1,0 +1,216 @@
+"""Batches in Django's admin."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from apps import called, messages, runtime_of, work
+from celery import Celery
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from djangos import django_app, emptied, meant, migrated
+
+from celery_flows import Batch
+from celery_flows.contrib.django.admin import base
+from celery_flows.transitions.lease import renew
+
+BATCHES = "admin:celery_flows_flowbatch_changelist"
+
+
+@pytest.fixture(scope="module")
+def default() -> str:
+    """The project's default database, with our tables and the admin's."""
+    migrated("default")
+    return "default"
+
+
+@pytest.fixture
+def app(default: str) -> Any:
+    """A Celery app in the project, whose batches are in the default database."""
+    with meant(default), django_app(default) as app:
+        yield app
+        LogEntry.objects.all().delete()
+        User.objects.all().delete()
+        emptied(default)
+
+
+@pytest.fixture
+def admin(app: Celery) -> Client:
+    """A browser of somebody who may do everything."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("ann"))
+    return client
+
+
+def somebody(*permissions: str) -> Client:
+    """A browser of somebody who may see batches, and has these permissions."""
+    user = User.objects.create_user(f"bob{User.objects.count()}", is_staff=True)
+    names = ["view_flowbatch", *permissions]
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def batch_of(app: Celery, *numbers: int, **options: Any) -> Batch:
+    """A batch of calls; those below zero fail."""
+    batch = Batch.create(app=app, **options).on("settled", app.tasks["shop.note"])
+    with batch.jobs():
+        for number in numbers:
+            (app.tasks["shop.fail" if number < 0 else "shop.add"]).delay(number)
+    return batch
+
+
+def act(client: Client, action: str, *batches: Batch) -> Any:
+    """Choose an action in the list of batches."""
+    chosen = {"action": action, "_selected_action": [batch.id for batch in batches]}
+    return client.post(reverse(BATCHES), chosen, follow=True)
+
+
+def text(answer: Any) -> str:
+    """What a page says, without its markup."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", answer.content.decode()))
+
+
+def test_the_list(app: Celery, admin: Client) -> None:
+    """The list shows each batch with state, progress, counts, kind, tags and age."""
+    batch_of(app, 1, -1, 2, description="Rescore", tags=["night", "eu"])
+    work(app)
+    batch_of(app, 3)
+    said = text(admin.get(reverse(BATCHES)))
+    assert "Rescore failed 100 % 3 of 3, 1 failed batch night, eu 0" in said
+    assert "running 0 % 0 of 1 batch - 0" in said
+
+
+def test_search_and_filters(app: Celery, admin: Client) -> None:
+    """A batch is found by the beginning of its id, its key and words of its description, and by state."""
+    first = batch_of(app, 1, description="Rescore all", key="night")
+    second = batch_of(app, 2, description="Mail 100%")
+    both = [first, second]
+    found = {"Rescore": [first], "night": [first], "100%": [second], second.id: [second], first.id[:8]: both}
+    for term, wanted in found.items():
+        said = text(admin.get(reverse(BATCHES), {"q": term}))
+        assert [f"{batch.description} running" in said for batch in both] == [batch in wanted for batch in both]
+    assert "0 batches" in text(admin.get(reverse(BATCHES), {"state__exact": "failed"}))
+
+
+def test_a_batchs_page(app: Celery, admin: Client) -> None:
+    """A batch's page says why it is not finished, and leads to its jobs, children and callbacks."""
+    batch = batch_of(app, 1, -1)
+    answer = admin.get(reverse("admin:celery_flows_flowbatch_change", args=[batch.id]))
+    assert "It waits for" in text(answer)
+    assert str(batch.explain()).splitlines()[0] in text(answer)
+    work(app)
+    answer = admin.get(reverse("admin:celery_flows_flowbatch_change", args=[batch.id]))
+    assert "It waits for" not in text(answer)
+    targets = dict(
+        re.findall(r'<a href="([^"]*)">(jobs|failed|pending|children|callbacks)</a>', answer.content.decode())
+    )
+    numbers = {name: text(admin.get(url.replace("&amp;", "&"))) for url, name in targets.items()}
+    assert [f"{n} job" in numbers[name] for n, name in ((2, "jobs"), (1, "failed"), (0, "pending"))] == [True] * 3
+    assert "shop.note" in numbers["callbacks"]
+    assert "0 batches" in numbers["children"]
+
+
+def test_a_jobs_page(app: Celery, admin: Client) -> None:
+    """A job's page shows its call and its error, hidden as the setting redact says."""
+    batch = batch_of(app, 1, -7)
+    work(app)
+    [job] = batch.failed_jobs
+    url = reverse("admin:celery_flows_flowjob_change", args=[job.id])
+    assert "(-7)" in text(admin.get(url))
+    assert "ValueError: -7" in text(admin.get(url))
+    app.conf.flows_redact = Redact()
+    del runtime_of(app).settings, runtime_of(app).__dict__["redact"]
+    assert "(&quot;hidden&quot;)" in text(admin.get(url))
+    assert "ValueError: hidden" in text(admin.get(url))
+
+
+class Redact:
+    """Hides everything."""
+
+    def arguments(self, task: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        return ["hidden"], {}
+
+    def error(self, task: str, message: str) -> str:
+        return "hidden"
+
+
+def test_actions(app: Celery, admin: Client) -> None:
+    """Batches are cancelled, run again and explained, and the admin's history tells who did it."""
+    failed, running = batch_of(app, -1), batch_of(app, 2)
+    called(app)
+    said = text(act(admin, "cancel", failed, running))
+    assert "Cancelled: 2." in said
+    assert (failed.status, running.status) == ("cancelled", "cancelled")
+    messages(app)
+    act(admin, "retry", running)
+    assert (running.status, called(app)) == ("running", [("shop.add", 2)])
+    said = text(act(admin, "retry", running))
+    assert "Retried" not in said
+    assert running.id in said
+    assert str(running.explain()).splitlines()[0] in text(act(admin, "explain", running))
+    history = [
+        (entry.object_id, entry.change_message, entry.user.username) for entry in LogEntry.objects.order_by("id")
+    ]
+    assert sorted(history[:2]) == sorted((one.id, "Cancelled.", "ann") for one in (failed, running))
+    assert history[2:] == [(running.id, "Retried.", "ann"), (running.id, "Explained.", "ann")]
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry", "explain"])
+def test_each_action_has_its_own_permission(app: Celery, action: str) -> None:
+    """Who may see batches may do with them only what a permission of its own allows; by POST, with a token."""
+    batch = batch_of(app, 1)
+    others = {"cancel", "retry", "explain"} - {action}
+    for client in (somebody(), somebody(*(f"{other}_flowbatch" for other in others))):
+        assert f'value="{action}"' not in client.get(reverse(BATCHES)).content.decode()
+        act(client, action, batch)
+    assert LogEntry.objects.count() == 0
+    allowed = somebody(f"{action}_flowbatch")
+    assert f'value="{action}"' in allowed.get(reverse(BATCHES)).content.decode()
+    allowed.get(reverse(BATCHES), {"action": action, "_selected_action": batch.id})
+    assert LogEntry.objects.count() == 0
+    checking = Client(enforce_csrf_checks=True, headers={"cookie": allowed.cookies.output(header="", sep=";")})
+    assert act(checking, action, batch).status_code in (302, 403, 200)
+    assert LogEntry.objects.count() == 0
+
+
+def test_nothing_is_changed_here(app: Celery, admin: Client) -> None:
+    """There is no page to add, change or delete a batch, for anybody."""
+    batch = batch_of(app, 1)
+    assert admin.get(reverse("admin:celery_flows_flowbatch_add")).status_code == 403
+    assert admin.get(reverse("admin:celery_flows_flowbatch_delete", args=[batch.id])).status_code == 403
+    url = reverse("admin:celery_flows_flowbatch_change", args=[batch.id])
+    assert admin.post(url, {"description": "other"}).status_code == 403
+
+
+def test_queries_are_counted(app: Celery, admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list takes as many queries for fifty batches as for one, and counts no more rows than it can show."""
+
+    def queries(name: str) -> list[str]:
+        with CaptureQueriesContext(connections["default"]) as captured:
+            admin.get(reverse(name))
+        return [one["sql"] for one in captured if "flows_" in one["sql"]]
+
+    batch_of(app, 1)
+    before = len(queries(BATCHES))
+    for number in range(9):
+        batch_of(app, number)
+    assert len(queries(BATCHES)) == before == 3
+    jobs = queries("admin:celery_flows_flowjob_changelist")
+    assert len(jobs) == 2
+    assert "LIMIT 10001" in jobs[0]
+    monkeypatch.setattr(base, "MOST", 5)
+    assert "more than 5 jobs" in text(admin.get(reverse("admin:celery_flows_flowjob_changelist")))
+
+
+def test_workers(app: Celery, admin: Client) -> None:
+    """The list of workers shows which are heard of."""
+    renew(runtime_of(app).database, "one", "host.example", 4711, 60)
+    assert "host.example 4711 0" in text(admin.get(reverse("admin:celery_flows_flowworker_changelist")))
