@@ -55,12 +55,15 @@ class RunMemory:
     @cached_property
     def run(self) -> Run:
         """The run: that of the batch, or of one above it."""
-        database = self._runtime.database
-        with database.reading() as connection:
+        with self._runtime.database.reading() as connection:
+            return self._find(connection)
+
+    def _find(self, connection: Connection) -> Run:
+        tables = self._runtime.database.tables
+        if self._runtime.memory is None:
             # The kind matters only where there is another memory.
-            find = memory.run_of if self._runtime.memory is None else memory.find_run
-            found = find(connection, database.tables, self._batch_id)
-        return found if isinstance(found, Run) else Run(found, "")
+            return Run(memory.run_of(connection, tables, self._batch_id), "")
+        return memory.find_run(connection, tables, self._batch_id)
 
     @property
     def backend(self) -> Backend | None:
@@ -110,6 +113,9 @@ class RunMemory:
         Raises:
             MemoryTooLarge: the run would remember too much.
         """
+        if "run" not in vars(self):
+            # Not on a connection of its own: the transaction may be the only one that can speak.
+            self.run = self._find(connection)
         memory.write(connection, tables, self.run.id, values)
         if any(values.values()):
             self._check_size(memory.size(connection, tables, self.run.id))
