@@ -1,9 +1,9 @@
 """The project's own tests: `python manage.py test`."""
 
 from django.test import TestCase, TransactionTestCase, override_settings
-from orders.models import Item, Order
 
 from celery_flows.contrib.django.models import FlowBatch
+from orders.models import Item, Order
 
 ORDER = {"customer": "Ann", "items": ["tea", "cup"]}
 
