@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from apps import rows, runtime_of
-from celery import Celery
+from celery import Celery, signals
 from django.db import connections, transaction
 from django.test.utils import override_settings
 from djangos import alias_of, django_app
@@ -84,6 +84,20 @@ def test_what_is_djangos_own(app: Celery, alias: str) -> None:
     if wrapper.vendor == "postgresql":
         assert not driver._notice_handlers
         assert driver.adapters.get_loader(driver.adapters.types["jsonb"].oid, 0).__name__ == "TextLoader"
+
+
+def test_a_workers_process(app: Celery, alias: str) -> None:
+    """In a worker's process, spawned or not, Django's connection is for what stands in its transactions."""
+    signals.worker_process_init.send(sender=None)
+    runtime, wrapper = runtime_of(app), connections[alias]
+    wrapper.close()
+    first = Batch.create(app=app)
+    assert (runtime.is_worker, first.status, wrapper.connection) == (True, "pending", None)
+    with pytest.raises(ValueError, match=r"no"), transaction.atomic(alias):
+        second = Batch.create(app=app)
+        assert second.status == "pending"
+        raise ValueError("no")
+    assert [batch.id for batch in Batch.list(app=app)] == [first.id]
 
 
 def test_a_codec(alias: str) -> None:

@@ -72,6 +72,30 @@ def test_test_case_with_an_eager_app(app: Celery, alias: str) -> None:
     run(TestCase, alias, test_1=test_1, test_2=test_2)
 
 
+def test_a_jobs_own_transaction(app: Celery, alias: str) -> None:
+    """In a TestCase an eager job's own transaction is a savepoint, kept or undone with its outcome."""
+    app.conf.task_always_eager = True
+
+    def pay(self: Any, number: int) -> None:
+        with self.job.transaction():
+            Order.objects.using(alias).create(number=number)
+        if number < 0:
+            raise ValueError("no")
+
+    app.task(name="shop.pay", shared=False, bind=True)(pay)
+
+    def test_1(self: Any) -> None:
+        with self.captureOnCommitCallbacks(using=alias, execute=True):
+            batch = Batch.create(app=app)
+            with batch.jobs():
+                for number in (1, -1):
+                    app.tasks["shop.pay"].delay(number)
+        found = [order.number for order in Order.objects.using(alias).all()]
+        assert (batch.status, batch.progress.complete, found) == ("failed", 1, [1])
+
+    run(TestCase, alias, test_1=test_1)
+
+
 def test_transaction_test_case(app: Celery, alias: str) -> None:
     """In a TransactionTestCase it is as in production, and flush takes our rows away after each test."""
 
