@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -15,6 +15,15 @@ PREFIX = "flows_"
 
 #: The environment variable that goes before every other source of `database_url`.
 DATABASE_URL_VARIABLE = "CELERY_FLOWS_DATABASE_URL"
+
+
+#: What an object must have that keeps the memories of runs.
+MEMORY_METHODS = ("write", "read", "clear")
+
+
+def has_methods(value: object, names: Iterable[str]) -> bool:
+    """Whether an object, which is no class, has these methods."""
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in names)
 
 
 def _setting(default: Any, allowed: str, **limits: Any) -> Any:
@@ -55,7 +64,9 @@ class Settings:
     #: What keeps the memories of runs, but for those of sequences: an object with write(run_id, mapping),
     #: read(run_id, keys) and clear(run_id), such as celery_flows.memory.RedisMemory, or its dotted name; None: the
     #: database, which alone commits them with the outcomes of jobs.
-    memory: object = _setting(None, "an object with write, read and clear, its dotted name, or None")
+    memory: object = _setting(
+        None, "an object with the methods write, read and clear, its dotted name, or None", methods=MEMORY_METHODS
+    )
     #: How keys of a run's memory are merged that several jobs write, by key or pattern: "sum", "append", "union",
     #: a function (kept, given) -> value, or its dotted name. Of other keys the later value stays.
     merges: Mapping[str, Any] = _setting({}, 'a mapping of keys to "sum", "append", "union" or a function')
@@ -163,6 +174,8 @@ def _check_value(key: str, value: Any, one: Field[Any]) -> None:
     if is_right and not isinstance(value, (str, type(None))):
         is_right = not (("least" in rule and value < rule["least"]) or ("most" in rule and value > rule["most"]))
         is_right = is_right and ("above" not in rule or rule["above"] < value < math.inf)
+    if is_right and "methods" in rule and not isinstance(value, (str, type(None))):
+        is_right = has_methods(value, rule["methods"])
     if is_right and "words" in rule:
         is_right = value in rule["words"]
     if not is_right:

@@ -360,13 +360,28 @@ def test_keys_that_are_none(app: Celery, key: Any) -> None:
         Batch.create().memory.write({key: 1})
 
 
-def test_set_up(file_url: str) -> None:
-    """What can't keep memories is refused when it is first needed, and so is what is no merge."""
-    for wrong in ({"memory": object()}, {"memory": RedisMemory}, {"merges": {"a": "most"}}, {"merges": {"a": 3}}):
-        app = plain_app()
-        Flows(app, database_url=file_url, **wrong)
-        with pytest.raises((InvalidSetting, ImportError, ValueError), match=r"flows_|most"):
-            runtime_of(app).memory, runtime_of(app).merges
+@pytest.mark.parametrize("wrong", [object(), RedisMemory, 3])
+def test_what_keeps_no_memory_is_refused_at_set_up(file_url: str, wrong: Any) -> None:
+    """With what it must have; of one that is named by a dotted name, when it is first needed."""
+    with pytest.raises(InvalidSetting, match=r"'memory' is .* the methods write, read and clear"):
+        Flows(plain_app(), database_url=file_url, memory=wrong)
+    app = plain_app()
+    Flows(app, database_url=file_url, memory="celery_flows.memory.RedisMemory")
+    with pytest.raises(InvalidSetting, match="flows_memory"):
+        _ = runtime_of(app).memory
+
+
+@pytest.mark.parametrize("wrong", [3, None])
+def test_what_is_no_merge_is_refused(file_url: str, wrong: Any) -> None:
+    """It says which, and what may stand there."""
+    app = plain_app()
+    Flows(app, database_url=file_url, merges={"a": wrong})
+    with pytest.raises(InvalidSetting, match=r"flows_merges\['a'\].*'sum', 'append', 'union'"):
+        _ = runtime_of(app).merges
+
+
+def test_a_memory_in_redis_needs_a_place() -> None:
+    """A URL or a client, one of the two."""
     with pytest.raises(ConfigurationError, match="a URL or a client"):
         RedisMemory()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -379,3 +381,16 @@ def test_strict_models_pass_through(app: Celery) -> None:
         group(strict.s(given), strict.s(given)).apply_async()
     work(app)
     assert batch.status == "complete", batch.failed_jobs[0].error_message
+
+
+def test_without_pydantic() -> None:
+    """It is an extra: the package is imported without it, and the decorator says what to install."""
+    script = (
+        "import sys; sys.modules['pydantic'] = None\n"
+        "from celery_flows import Batch, Template, typed_task\n"
+        "from celery_flows.errors import ConfigurationError\n"
+        "try:\n    typed_task(lambda one: None)\n"
+        "except ConfigurationError as error:\n    print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert "pip install 'celery-flows[typed]'" in said.stdout

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery, _state
 from celery.utils.imports import import_from_cwd
@@ -21,7 +21,7 @@ from celery_flows.messaging.hosting import Place, place_of
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
 from celery_flows.queries.jobs import Redact
-from celery_flows.settings import Settings
+from celery_flows.settings import MEMORY_METHODS, Settings, has_methods
 from celery_flows.states import BatchState
 from celery_flows.store import schema
 from celery_flows.store.database import Connection, Database
@@ -30,9 +30,6 @@ from celery_flows.transitions.lose import LossPolicy
 from celery_flows.transitions.prune import FATES, prune
 
 _ATTRIBUTE = "_flows_runtime"
-
-#: What an object must have that keeps the memories of runs.
-_MEMORY: Final = ("write", "read", "clear")
 
 _every: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -128,11 +125,9 @@ class Runtime:
             InvalidSetting: it lacks one of the methods for it.
         """
         memory = _resolve(self.settings.memory)
-        lacking = [name for name in _MEMORY if memory is not None and not callable(getattr(memory, name, None))]
-        if lacking or isinstance(memory, type):
-            allowed = f"an object with the methods {', '.join(_MEMORY)}"
-            more = f" (it has no {', '.join(lacking)})" if lacking else ""
-            raise InvalidSetting(name="flows_memory", value=memory, allowed=allowed + more)
+        if memory is not None and not has_methods(memory, MEMORY_METHODS):
+            allowed = f"an object with the methods {', '.join(MEMORY_METHODS)}"
+            raise InvalidSetting(name="flows_memory", value=memory, allowed=allowed)
         return memory
 
     @cached_property
