@@ -13,6 +13,8 @@ from celery_flows.messaging.memory import encoded
 from celery_flows.messaging.methods import check_runs, check_takes
 from celery_flows.queries.jobs import named_jobs
 from celery_flows.states import JobState
+from celery_flows.targets import Target
+from celery_flows.typed import TypedTask
 
 
 class step:  # noqa: N801  # used as a declaration and as a decorator
@@ -20,7 +22,7 @@ class step:  # noqa: N801  # used as a declaration and as a decorator
 
     def __init__(
         self,
-        target: Any = None,
+        target: Target | TypedTask[Any, Any] | Callable[..., Any] | None = None,
         *,
         queue: str | None = None,
         countdown: float | None = None,
@@ -36,7 +38,7 @@ class step:  # noqa: N801  # used as a declaration and as a decorator
             retries: how often it is tried again when it raises.
             options: anything else that `apply_async` takes.
         """
-        self.target = target
+        self.target: Any = target
         self.options = {"queue": queue, "countdown": countdown, "flows_retries": retries or None, **options}
         self.name = ""
 

@@ -32,6 +32,8 @@ from celery_flows.merging import MARK, NAMED, Merges
 class DictMemory:
     """The least that a memory may be."""
 
+    is_away = False
+
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, str]] = {}
 
@@ -47,6 +49,8 @@ class DictMemory:
         return {key: text for key, text in run.items() if keys is None or key in keys}
 
     def clear(self, run_id: str) -> None:
+        if self.is_away:
+            raise OSError("no route")
         self.runs.pop(run_id, None)
 
 
@@ -409,8 +413,6 @@ def test_a_memory_that_is_away_fails_the_job(file_url: str) -> None:
     """It says what was not done, and the job can be run again."""
 
     class Away(DictMemory):
-        is_away = False
-
         def write(self, run_id: str, mapping: Mapping[str, str | None]) -> None:
             if self.is_away:
                 raise OSError("no route")
@@ -480,3 +482,18 @@ def test_jobs_side_by_side(app: Celery) -> None:
         run_message(app, message)
     work(app)
     assert batch.memory.read() == {"total": 5, **{f"key{number}": number for number in range(5)}}
+
+
+def test_pruned_with_its_run(file_url: str) -> None:
+    """What is kept elsewhere goes with the batch; where that can't be reached, the batch goes all the same."""
+    memory = DictMemory()
+    with flows_app(file_url, memory=memory) as app:
+        app.set_current()
+        for _ in range(2):
+            batch = Batch.create()
+            batch.memory.write(a=1)
+            batch.cancel()
+            assert list(memory.runs) == [batch.id]
+            assert runtime_of(app).prune(0) == 1
+            assert memory.runs.keys() == ({batch.id} if memory.is_away else set())
+            memory.runs, memory.is_away = {}, True

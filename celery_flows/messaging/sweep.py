@@ -12,7 +12,6 @@ from celery_flows.messaging.repairs import repaired
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.transitions.lease import expire
-from celery_flows.transitions.prune import prune
 from celery_flows.transitions.recover import (
     cancel_expired,
     recover_batches,
@@ -64,7 +63,7 @@ def _prune(runtime: Runtime) -> None:
     age = runtime.settings.retention
     if age is not None:
         # A pass shall be short: it does not wait for years of history.
-        prune(runtime.database, age, at_most=PRUNED_PER_PASS)
+        runtime.prune(age, at_most=PRUNED_PER_PASS)
 
 
 def _give_up_the_dead(runtime: Runtime) -> int:
