@@ -73,11 +73,27 @@ def _opened(data: Any, codec: Codec | None) -> Any:
     """Data as it is validated: with what secret fields hold."""
     if isinstance(data, dict):
         if data.keys() == {_SECRET}:
-            return _ANY.validate_json(str(unseal(codec, data[_SECRET])))
+            return _opened(_ANY.validate_json(str(unseal(codec, data[_SECRET]))), codec)
         return {key: _opened(value, codec) for key, value in data.items()}
     if isinstance(data, list):
         return [_opened(value, codec) for value in data]
     return data
+
+
+def hide(model: type[BaseModel], data: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    """Seal what plain data has for secret fields, where it was not made of a model."""
+    secrets = {
+        name
+        for field_name, field in model.model_fields.items()
+        if _holds_secret(field.annotation)
+        for name in names_of(field_name, field)
+    }
+    shown = [name for name, value in data.items() if name in secrets and not _is_hidden(value)]
+    return {**data, **{name: {_SECRET: seal(codec, to_json(data[name]).decode())} for name in shown}}
+
+
+def _is_hidden(value: Any) -> bool:
+    return value is None or (isinstance(value, dict) and value.keys() == {_SECRET})
 
 
 def make(model: type[M], data: Mapping[str, Any], codec: Codec | None = None) -> M:

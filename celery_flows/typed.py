@@ -151,7 +151,9 @@ class TypedTask(Task, Generic[I, O]):
         # In a chain what comes from the task before may be anything: the worker says what is wrong with it.
         if len(args) == 1 and _has_fields(args[0]):
             given, args = self._dumped(args[0]), ()
-        return args, models().over(self.Input, given, self._dumped(kwargs))
+        plain = models().over(self.Input, given, self._dumped(kwargs))
+        codec = self._codec
+        return args, plain if codec is None else models().hide(self.Input, plain, codec)
 
     def _dumped(self, value: Any) -> dict[str, Any]:
         try:
