@@ -163,3 +163,47 @@ def test_pruned_with_its_run(file_url: str) -> None:
             assert runtime_of(app).prune(0) == 1
             assert memory.runs.keys() == ({batch.id} if memory.is_away else set())
             memory.runs, memory.is_away = {}, True
+
+
+def test_a_long_memory_is_not_read_at_each_write(
+    file_url: str, redis_memory: RedisMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would be most of the work of many jobs; where much is written it is measured all the same."""
+    wholes: list[str] = []
+
+    class Seen(RedisMemory):
+        def read(self, run_id: str, keys: Any) -> dict[str, str]:
+            if keys is None:
+                wholes.append(run_id)
+            return super().read(run_id, keys)
+
+    monkeypatch.setattr("celery_flows.messaging.memory._FEW", 3)
+    monkeypatch.setattr("celery_flows.messaging.memory.randrange", lambda _: 1)
+    memory = Seen(redis_memory._url, prefix=redis_memory._prefix)
+    with flows_app(file_url, memory=memory, memory_max_bytes=1000) as app:
+        app.set_current()
+        batch = Batch.create()
+        for number in range(9):
+            batch.memory.write({f"key{number}": number})
+        assert len(wholes) == 4
+        with pytest.raises(MemoryTooLarge):
+            batch.memory.write(a="x" * 1000)
+        batch.memory.clear("key3")
+        assert sorted(batch.memory.read()) == [f"key{number}" for number in range(9) if number != 3]
+
+
+def test_a_long_memory_in_the_database_is_measured_now_and_then(
+    file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one write in a hundred, by chance; then it is refused as any."""
+    chance = [1]
+    monkeypatch.setattr("celery_flows.messaging.memory._FEW", 3)
+    monkeypatch.setattr("celery_flows.messaging.memory.randrange", lambda _: chance[0])
+    with flows_app(file_url, memory_max_bytes=1000) as app:
+        app.set_current()
+        batch = Batch.create()
+        for number in range(150):
+            batch.memory.write({f"key{number}": "12345678"})
+        chance[0] = 0
+        with pytest.raises(MemoryTooLarge, match="would be 1510 bytes long"):
+            batch.memory.write(last="12345678")
