@@ -251,6 +251,11 @@ class Flow(Batch):
         return encode(plan.to_dict())
 
     @classmethod
+    def _begins_run(cls, memory: str | None) -> bool:
+        """Whether its memory is its own, by what was said where it is started, or by the class."""
+        return owns_memory(memory, cls.owns_memory)
+
+    @classmethod
     def _start_arguments(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """What it is started with, by the names that its plan has for it."""
         if not cls.remember:
@@ -266,10 +271,17 @@ class Flow(Batch):
         return named | bound.kwargs
 
     def _plan_in_worker(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
-        if self.owns_memory:
+        begun: dict[str, str] = {}
+        if self.owns_memory and self.parent is not None:
             # Begun already where it was started itself; that of a part of another flow is not.
-            begin(self._runtime, new_flow(self.id, self.flow_call(), None))
-        enroll_with_outcome(self._runtime, self.id, lambda block: self._enroll(block, args, kwargs), task.request)
+            known = storable(self._start_arguments(args, kwargs))
+            begun = begin(self._runtime, new_flow(self.id, self.flow_call(), None), known)
+
+        def fill(block: Block) -> str | None:
+            block.data.update(begun)
+            return self._enroll(block, args, kwargs)
+
+        enroll_with_outcome(self._runtime, self.id, fill, task.request)
 
     # ------------------------------------------------------------ while it runs
 
@@ -370,5 +382,5 @@ class Launcher(Generic[F]):
             "tolerate": str(Tolerance.parse(cls.tolerate if tolerate is None else tolerate)),
             "on_loss": check_on_loss(options["on_loss"] or cls.on_loss),
             "batch_key": encode_key(key),
-            "owns_memory": owns_memory(options["memory"], cls.owns_memory),
+            "owns_memory": cls._begins_run(options["memory"]),
         }

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from celery_flows.errors import PlanInvalid
 from celery_flows.flow import Flow
 from celery_flows.messaging.block import Block
+from celery_flows.messaging.given import owns_memory
 from celery_flows.messaging.memory import encoded
 from celery_flows.messaging.methods import check_runs, check_takes
 from celery_flows.queries.jobs import named_jobs
@@ -95,6 +96,7 @@ class Sequence(Flow):
     @classmethod
     def _check(cls) -> None:
         super()._check()
+        cls._begins_run("own" if cls.owns_memory else "shared")
         if not cls.steps:
             name = cls.__name__
             raise PlanInvalid(problem=f"{name} has no steps: declare each, as name = step(task) or with @step")
@@ -102,6 +104,12 @@ class Sequence(Flow):
             if one.is_method:
                 check_runs(cls, name, one.target)
                 check_takes(cls, name, one.target)
+
+    @classmethod
+    def _begins_run(cls, memory: str | None) -> bool:
+        if not owns_memory(memory, otherwise=True):
+            raise PlanInvalid(problem=f"{cls.__name__} is a sequence, and the data of a sequence is its own")
+        return True
 
     def plan(self) -> None:
         """Put the steps one after another."""

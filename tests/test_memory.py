@@ -20,6 +20,7 @@ from celery_flows.errors import (
     KeyIsMerged,
     MergeFailed,
     NotStorable,
+    PlanInvalid,
 )
 from celery_flows.merging import MARK, NAMED, Merges
 
@@ -298,3 +299,46 @@ def test_jobs_side_by_side(app: Celery) -> None:
         run_message(app, message)
     work(app)
     assert batch.memory.read() == {"total": 5, **{f"key{number}": number for number in range(5)}}
+
+
+class Starting(Orchestration):
+    owns_memory = True
+
+    def plan(self, word: str, *, times: int = 1) -> None:
+        self.run("shop.keep", ["read"])
+
+
+class Around(Orchestration):
+    def plan(self, word: str) -> None:
+        self.run(Starting, "inner", times=2)
+        self.run("shop.keep", ["read"])
+
+
+def test_a_flow_inside_with_a_memory_of_its_own_begins_with_its_arguments(app: Celery) -> None:
+    """As one does that is started."""
+    run = Around.start("outer")
+    work(app)
+    assert run.status == "complete", run.explain()
+    assert app.flows_test_notes == [{"word": "inner", "times": 2}, {"word": "outer"}]
+
+
+def test_a_sequence_shares_with_nobody(file_url: str) -> None:
+    """Its data is in the database, where the memory around it need not be."""
+
+    class Sharing(Sequence):
+        owns_memory = False
+        one = step("shop.keep")
+
+    with flows_app(file_url) as app:
+        app.set_current()
+        for start in (Sharing.start, Sharing.s, Kept.using(memory="shared").start):
+            with pytest.raises(PlanInvalid, match="the data of a sequence is its own"):
+                start()
+
+
+def test_what_was_written_meanwhile_stays(app: Celery) -> None:
+    """Planning in a worker does not begin a memory anew that was begun where the flow was started."""
+    run = Starting.delay("given")
+    run.memory.write(word="written")
+    work(app)
+    assert app.flows_test_notes == [{"word": "written"}]
