@@ -13,6 +13,7 @@ from celery_flows.codec import encode, safe_text
 from celery_flows.errors import BlockMisuse, PlanInvalid
 from celery_flows.ids import new_id
 from celery_flows.job import current_job
+from celery_flows.memory import Memory
 from celery_flows.messaging.block import Block
 from celery_flows.messaging.callback import new_callback, waiting
 from celery_flows.messaging.founding import FoundingBlock, enroll_with_outcome
@@ -295,6 +296,12 @@ class Flow(Batch):
         if job is not None and job.batch.id == self.id:
             return job.data
         return RunData(self._runtime, self.id)
+
+    @property
+    def memory(self) -> Memory:
+        """What its jobs remember for one another; in one of its own methods, as `current_job().memory`."""
+        job = current_job()
+        return job.memory if job is not None and job.batch.id == self.id else super().memory
 
 
 class Launcher(Generic[F]):

@@ -322,6 +322,22 @@ def test_a_flow_inside_with_a_memory_of_its_own_begins_with_its_arguments(app: C
     assert app.flows_test_notes == [{"word": "inner", "times": 2}, {"word": "outer"}]
 
 
+class Methods(Sequence):
+    @step
+    def one(self) -> None:
+        self.memory.write(total=3, a=1)
+        raise ValueError("no")
+
+
+def test_in_a_method_of_a_flow(file_url: str) -> None:
+    """What it writes comes with the step's success, as by `self.data`, and it gives a share of what is merged."""
+    with flows_app(file_url, merges=MERGES) as app:
+        app.set_current()
+        run = Methods.start()
+        work(app)
+        assert (run.failed_jobs[0].error_class, run.memory.read()) == ("ValueError", {})
+
+
 def test_a_sequence_shares_with_nobody(file_url: str) -> None:
     """Its data is in the database, where the memory around it need not be."""
 

@@ -11,8 +11,8 @@ from celery import Celery
 from pydantic import BaseModel, ConfigDict, RootModel, SecretStr, computed_field, field_validator
 from typed_jobs import Document, Enrich, Enriched, Title, error_of, in_batch, index
 
-from celery_flows import Batch, current_job, typed_task
-from celery_flows.errors import NotTyped
+from celery_flows import Batch, Orchestration, current_job, typed_task
+from celery_flows.errors import BadInput, NotTyped
 
 
 @pytest.fixture
@@ -143,6 +143,21 @@ def test_a_typed_callback(app: Celery) -> None:
         plainest.delay()
     work(app)
     assert sorted(app.flows_test_notes) == [("a", 2), ("mine", 2)]
+
+
+class ByPosition(Orchestration):
+    def plan(self, given: Any) -> None:
+        self.run(plainest, given)
+
+
+def test_by_position_is_refused_where_it_is_planned(app: Celery) -> None:
+    """As any call with wrong arguments; a mapping or a model is none."""
+    with pytest.raises(BadInput, match="not by position: int"):
+        ByPosition.start(5)
+    assert Batch.list() == []
+    runs = [ByPosition.start({}), ByPosition.start(Plainest())]
+    work(app)
+    assert [run.status for run in runs] == ["complete", "complete"]
 
 
 class TwoSecrets(TypedDict):
