@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
-from typing import Any, Final, TypeVar, get_args, get_type_hints, is_typeddict
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     AliasChoices,
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import PydanticSerializationError, to_json
+from typing_extensions import is_typeddict  # pydantic stands on it, and so may a user's typed dicts
 
 from celery_flows.codec import Codec, seal, unseal
 
@@ -49,10 +50,11 @@ def dump(value: Any, codec: Codec | None) -> Any:
     Raises:
         TypeError: it holds something that JSON can't.
     """
+    # What a model computes is no field of it. What does not fit is seen where a model is made of it again; a
+    # warning would say it.
     try:
-        # What a model computes is no field of it, and not what it is made of.
-        data = _ANY.dump_python(value, mode="json", round_trip=True)
-        return _revealed(data, _ANY.dump_python(value, round_trip=True), codec)
+        data = _ANY.dump_python(value, mode="json", round_trip=True, warnings=False)
+        return _revealed(data, _ANY.dump_python(value, round_trip=True, warnings=False), codec)
     except PydanticSerializationError as error:
         raise TypeError(str(error)) from error
 

@@ -21,7 +21,8 @@ from celery_flows.typed import models
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-B = TypeVar("B", bound=Callable[..., Any])
+M = TypeVar("M", bound="BaseModel")
+R = TypeVar("R")
 
 #: What a file of defaults may say.
 _SAID: Final = ("template", "name", "defaults")
@@ -49,19 +50,19 @@ class Template:
     @overload
     @classmethod
     def register(
-        cls, name: str, *, input: type[BaseModel], defaults: Mapping[str, Any] | None = ..., replace: bool = ...
-    ) -> Callable[[B], B]: ...
+        cls, name: str, *, input: type[M], defaults: Mapping[str, Any] | None = ..., replace: bool = ...
+    ) -> Callable[[Callable[[M], R]], Callable[[M], R]]: ...
     @overload
     @classmethod
     def register(
         cls,
         name: str,
-        builder: B,
+        builder: Callable[[M], R],
         *,
-        input: type[BaseModel],
+        input: type[M],
         defaults: Mapping[str, Any] | None = ...,
         replace: bool = ...,
-    ) -> B: ...
+    ) -> Callable[[M], R]: ...
     @classmethod
     def register(
         cls,
@@ -90,7 +91,7 @@ class Template:
             problem = f"Template {name!r}: input= takes a pydantic model that has fields, not {input!r}"
             raise ConfigurationError(problem=problem)
 
-        def keep(builder: B) -> B:
+        def keep(builder: Callable[[Any], Any]) -> Callable[[Any], Any]:
             made = cls(name, input, builder, {})._with(defaults or {})
             made._put(replace=replace)
             return builder

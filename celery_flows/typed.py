@@ -153,6 +153,7 @@ class TypedTask(Task, Generic[I, O]):
             given, args = self._dumped(args[0]), ()
         plain = models().over(self.Input, given, self._dumped(kwargs))
         codec = self._codec
+        # What a secret type held is hidden already.
         return args, plain if codec is None else models().hide(self.Input, plain, codec)
 
     def _dumped(self, value: Any) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class TypedTask(Task, Generic[I, O]):
             dumped = self._dumped(result)
             checked = models().make(self.Output, dumped, self._codec)
         except (ValueError, NotJson) as error:
-            raise BadOutput(task=self.name, problem=str(error)) from None
+            raise BadOutput(task=self.name, problem=str(error).rstrip(".")) from None
         return dumped if isinstance(result, self.Output) else self._dumped(checked)
 
 

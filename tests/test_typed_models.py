@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
 from apps import flows_app, work
 from celery import Celery
 from pydantic import BaseModel, ConfigDict, RootModel, SecretStr, computed_field, field_validator
 from typed_jobs import Document, Enrich, Enriched, Title, error_of, in_batch, index
+from typing_extensions import TypedDict
 
 from celery_flows import Batch, Orchestration, current_job, typed_task
 from celery_flows.errors import BadInput, NotTyped
@@ -183,3 +184,43 @@ def test_an_error_never_says_a_secret_inside(app: Celery) -> None:
     _, said = error_of(app, in_batch(deep, keys=[{"key": "hunter2"}]))
     assert "value_error" in said
     assert "hunter2" not in said
+
+
+class Leaky(BaseModel):
+    password: SecretStr
+
+
+@typed_task(name="typed.leaky")
+def leaky(given: Plainest) -> Leaky:
+    """Put a text where a secret should be."""
+    found = Leaky(password=SecretStr(""))
+    found.password = "hunter2"  # type: ignore[assignment] # that is what is wrong with it
+    return found
+
+
+def test_a_text_in_place_of_a_secret(app: Celery) -> None:
+    """It is no such thing: the job fails, and neither an error nor a warning says it."""
+    name, said = error_of(app, in_batch(leaky))
+    assert (name, "hunter2" in said, said.endswith("instead.")) == ("BadOutput", False, True)
+
+
+class Mutated(BaseModel):
+    words: int = 0
+
+
+@typed_task(name="typed.mutated")
+def mutated(given: Plainest) -> Mutated:
+    """Put a text where a number should be."""
+    found = Mutated()
+    found.words = "hunter2"  # type: ignore[assignment] # that is what is wrong with it
+    return found
+
+
+def test_a_model_that_was_changed_to_what_it_can_not_be(app: Celery) -> None:
+    """The job fails by it; pydantic's warning, which says the value, is not given."""
+    name, said = error_of(app, in_batch(mutated))
+    assert (name, "words: Input should be a valid integer" in said, "hunter2" in said) == (
+        "BadOutput",
+        True,
+        False,
+    )

@@ -152,6 +152,15 @@ def build(params: Document) -> object:
     return Inner.s(params.doc_id)
 
 
+def build_other(params: Other) -> object:
+    """Take another model than the template gives."""
+    return Inner.s(str(params.words))
+
+
+Template.register("other", build_other, input=Other)
+Template.register("other", build_other, input=Document)  # type: ignore[arg-type] # a wrong model
+Template.register("other", input=Document)(build_other)  # type: ignore[arg-type] # a wrong model
+
 assert_type(build(document), object)
 words: list[object] = [*Template.run("enrich", {"doc_id": "a"}, text="b").memory.read()]
 names: list[str] = Template.names()
