@@ -99,7 +99,7 @@ class TypedTask(Task, Generic[I, O]):
         setattr(request, _RUNNING, True)
         model = self._model(models().over(self.Input, self._remembered(), self._fields(args, kwargs)))
         # Celery's own would begin another request; a user's may have something to do around the task.
-        is_celerys = super().__call__.__func__ is Task.__call__
+        is_celerys = getattr(super().__call__, "__func__", None) is Task.__call__
         act = self.run if is_celerys else super().__call__
         return self._data(act(model))  # type: ignore[return-value] # for a message it is plain
 
