@@ -120,6 +120,30 @@ def test_cleared_and_given_again(app: Celery) -> None:
     assert (app.flows_test_notes[-1], batch.memory.read()) == ({"total": 4}, {"total": 4})
 
 
+def test_a_merged_key_that_was_cleared_is_not_there(file_url: str) -> None:
+    """Neither by its name nor among all."""
+    with flows_app(file_url, merges=MERGES) as app:
+        app.set_current()
+
+        @app.task(name="shop.clear", shared=False)
+        def clear() -> None:
+            job = current_job()
+            assert job is not None
+            job.memory.clear("total")
+            app.flows_test_notes += [job.memory.read("total"), job.memory.read(), "total" in job.data]
+
+        @app.task(name="shop.give", shared=False, remember=True)
+        def give() -> dict[str, int]:
+            return {"total": 3}
+
+        batch = Batch.create()
+        with batch.jobs():
+            give.delay()
+            clear.delay()
+        work(app)
+        assert (batch.status, app.flows_test_notes) == ("complete", [{}, {}, False])
+
+
 def test_an_error_forgets_what_was_written(app: Celery) -> None:
     """What a job wrote comes with its success."""
     batch = job(app, ("write", {"a": 1}), ("nothing",))

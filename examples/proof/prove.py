@@ -65,6 +65,9 @@ def violations(lines: list[tuple[str, str]], plan: Preview) -> Iterator[str]:
             if planned.count(task) != recorded.count(task):
                 yield f"{task}: {event} was recorded {recorded.count(task)} times, not {planned.count(task)}"
     places = {line: number for number, line in enumerate(lines)}
+    for task in planned:
+        if places.get(("begin", task), 0) > places.get(("end", task), len(lines)):
+            yield f"{task} ended before it began"
     for before, after in orders_in(plan):
         ends = {places["end", task]: task for task in before if ("end", task) in places}
         begins = {places["begin", task]: task for task in after if ("begin", task) in places}

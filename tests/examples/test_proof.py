@@ -54,8 +54,9 @@ def swapped(before: str, after: str) -> Callable[[Lines], Lines]:
         (swapped("close_books", "report"), "night.report began before night.close_books had ended"),
         (swapped("stamp", "Letters.post"), "night.Letters.post began before night.stamp had ended"),
         (lambda lines: [*lines, lines[0]], "night.lock_doors: begin was recorded 2 times, not 1"),
+        (lambda lines: lines[::-1], "night.Letters.post ended before it began"),
     ],
-    ids=["behind a flow", "in a flow", "twice"],
+    ids=["behind a flow", "in a flow", "twice", "backwards"],
 )
 def test_a_violated_order_is_said(project: Project, change: Callable[[Lines], Lines], said: str) -> None:
     """A recording that is not as the plan says ends the program with 1, and names the jobs."""
