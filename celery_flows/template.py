@@ -189,7 +189,8 @@ class Template:
     ) -> tuple[Launcher[Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         model = self._model(params, overrides)
         built = self.builder(model)
-        options = {"description": self.name, **self._options}
+        # Its jobs find its params, also where it is started inside another batch, beside others like it.
+        options = {"description": self.name, "memory": "own", **self._options}
         given = models().dump(model, None)
         if isinstance(built, CanvasLauncher):
             return built.using(**options), (), {}, given

@@ -192,6 +192,24 @@ def test_params_are_remembered_by_a_canvas_too(app: Celery) -> None:
     assert app.flows_test_notes == [{"doc_id": "a"}]
 
 
+def test_several_inside_one_batch(app: Celery) -> None:
+    """Each remembers its own params, and not those of the other."""
+
+    @app.task(name="shop.recall", shared=False)
+    def recall() -> None:
+        job = current_job()
+        assert job is not None
+        app.flows_test_notes.append(job.memory.read())
+
+    Template.register("canvas", lambda _: recall.si(), input=Order)
+    with (batch := Batch.create()).jobs():
+        for doc_id in ("a", "b"):
+            Template.run("canvas", doc_id=doc_id)
+    work(app)
+    assert app.flows_test_notes == [{"doc_id": "a", "times": 1}, {"doc_id": "b", "times": 1}]
+    assert (batch.status, batch.memory.read()) == ("complete", {})
+
+
 def test_what_a_builder_says_of_a_canvas_stays(app: Celery) -> None:
     """Its tags and callbacks are not lost by what the template says of it."""
 
