@@ -62,7 +62,9 @@ def run(
     A param is read as JSON where it takes that, and else as text.
     """
     _import_tasks(Target(context))
-    template = Template.get(name).using(tags=list(tags))
+    found = Template.get(name)
+    # Those of its builder stay where none are given.
+    template = found.using(tags=list(tags)) if tags else found
     given, written = read_params(params_file) if params_file else {}, read_texts(template, dict(params))
     if preview:
         click.echo(str(template.preview(given, **written)))

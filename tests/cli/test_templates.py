@@ -19,7 +19,7 @@ Flows(app, database_url="sqlite:///shop.sqlite3")
 
 ORDERS = """
 from pydantic import BaseModel, SecretStr
-from celery_flows import Orchestration, Template
+from celery_flows import Orchestration, Template, Workflow
 from shop import app
 
 class Order(BaseModel):
@@ -38,6 +38,12 @@ class Noting(Orchestration):
 @Template.register("note_order", input=Order, defaults={"times": 2})
 def note_order(order):
     return Noting.s(order.doc_id, order.times)
+
+class Nothing(BaseModel): pass
+
+@Template.register("tagged", input=Nothing)
+def tagged(params):
+    return Workflow.from_canvas(note.si("a")).using(tags=["builder's"])
 """
 
 IMPORT = "Import the module that registers it."
@@ -74,7 +80,7 @@ def batches(project: Path) -> list[Batch]:
 
 def test_listed(project: Path) -> None:
     """Each with its params and what they are by default; a secret is not said."""
-    assert flows(project, "templates") == (0, "note_order(doc_id, times=2, token=...)\n", "")
+    assert flows(project, "templates") == (0, "note_order(doc_id, times=2, token=...)\ntagged()\n", "")
 
 
 def test_without_any(tmp_path: Path) -> None:
@@ -93,6 +99,13 @@ def test_run(project: Path) -> None:
         batch = Batch.get(done.out.strip(), app=app)
         assert (batch.tags, batch.progress.total) == (["night", "csv"], 3)
         assert batch.memory.read("doc_id", "times") == {"doc_id": "123", "times": 3}
+
+
+def test_without_tags_those_of_the_builder_stay(project: Path) -> None:
+    """What is not said on the command line takes nothing away."""
+    done = flows(project, "run", "tagged")
+    with flows_app(f"sqlite:///{project / 'shop.sqlite3'}") as app:
+        assert Batch.get(done.out.strip(), app=app).tags == ["builder's"]
 
 
 def test_previewed(project: Path) -> None:
