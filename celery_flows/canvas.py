@@ -46,7 +46,10 @@ class CanvasLauncher(Launcher[CanvasFlow]):
 
     def using(self, **options: Any) -> CanvasLauncher:
         """Say more about the flow, before it is started; as `Flow.using`."""
-        return CanvasLauncher(self._canvas, **{**self._options, **CanvasFlow.using(**options)._options})
+        said = {name: value for name, value in CanvasFlow.using(**options)._options.items() if name in options}
+        made = CanvasLauncher(self._canvas, **{**self._options, **said})
+        made._callbacks, made._seeds = [*self._callbacks], {**self._seeds}
+        return made
 
     def start(self, *args: Any, **kwargs: Any) -> CanvasFlow:
         """Plan here and now, enroll all tasks in one transaction, and publish those whose turn it is.

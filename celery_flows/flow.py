@@ -13,6 +13,7 @@ from celery_flows.codec import encode, safe_text
 from celery_flows.errors import BlockMisuse, PlanInvalid
 from celery_flows.ids import new_id
 from celery_flows.job import current_job
+from celery_flows.memory import Memory
 from celery_flows.messaging.block import Block
 from celery_flows.messaging.callback import new_callback, waiting
 from celery_flows.messaging.founding import FoundingBlock, enroll_with_outcome
@@ -251,6 +252,11 @@ class Flow(Batch):
         return encode(plan.to_dict())
 
     @classmethod
+    def _begins_run(cls, memory: str | None) -> bool:
+        """Whether its memory is its own, by what was said where it is started, or by the class."""
+        return owns_memory(memory, cls.owns_memory)
+
+    @classmethod
     def _start_arguments(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """What it is started with, by the names that its plan has for it."""
         if not cls.remember:
@@ -266,10 +272,17 @@ class Flow(Batch):
         return named | bound.kwargs
 
     def _plan_in_worker(self, task: Any, /, *args: Any, **kwargs: Any) -> None:
-        if self.owns_memory:
+        begun: dict[str, str] = {}
+        if self.owns_memory and self.parent is not None:
             # Begun already where it was started itself; that of a part of another flow is not.
-            begin(self._runtime, new_flow(self.id, self.flow_call(), None))
-        enroll_with_outcome(self._runtime, self.id, lambda block: self._enroll(block, args, kwargs), task.request)
+            known = storable(self._start_arguments(args, kwargs))
+            begun = begin(self._runtime, new_flow(self.id, self.flow_call(), None), known)
+
+        def fill(block: Block) -> str | None:
+            block.data.update(begun)
+            return self._enroll(block, args, kwargs)
+
+        enroll_with_outcome(self._runtime, self.id, fill, task.request)
 
     # ------------------------------------------------------------ while it runs
 
@@ -283,6 +296,12 @@ class Flow(Batch):
         if job is not None and job.batch.id == self.id:
             return job.data
         return RunData(self._runtime, self.id)
+
+    @property
+    def memory(self) -> Memory:
+        """What its jobs remember for one another; in one of its own methods, as `current_job().memory`."""
+        job = current_job()
+        return job.memory if job is not None and job.batch.id == self.id else super().memory
 
 
 class Launcher(Generic[F]):
@@ -370,5 +389,5 @@ class Launcher(Generic[F]):
             "tolerate": str(Tolerance.parse(cls.tolerate if tolerate is None else tolerate)),
             "on_loss": check_on_loss(options["on_loss"] or cls.on_loss),
             "batch_key": encode_key(key),
-            "owns_memory": owns_memory(options["memory"], cls.owns_memory),
+            "owns_memory": cls._begins_run(options["memory"]),
         }

@@ -159,6 +159,17 @@ class RedisMemory:
         del texts[_BEGUN]
         return texts
 
+    def count(self, run_id: str) -> int:
+        """How many keys it has.
+
+        Raises:
+            MemoryExpired: there is nothing of this run.
+        """
+        fields = int(self._client.hlen(self._key(run_id)))
+        if not fields:
+            raise MemoryExpired(run_id=run_id)
+        return fields - 1
+
     def clear(self, run_id: str) -> None:
         """Forget the run."""
         self._client.delete(self._key(run_id))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from celery_flows.errors import PlanInvalid
 from celery_flows.flow import Flow
 from celery_flows.messaging.methods import check_runs
 from celery_flows.plan import Node, Plan
+from celery_flows.targets import Target
+from celery_flows.typed import I, TypedTask
 
 
 @dataclass
@@ -79,6 +81,10 @@ class Orchestration(Flow):
         super()._fill(args, kwargs)
         whole.connect(self._recorder.plan)
 
+    @overload
+    def run(self, target: TypedTask[I, Any], input: I | Mapping[str, Any] = ..., /, **fields: Any) -> Node: ...
+    @overload
+    def run(self, target: Target, /, *args: Any, **kwargs: Any) -> Node: ...
     def run(self, target: Any, /, *args: Any, **kwargs: Any) -> Node:
         """Plan one job: after the one before, or beside it in a parallel block.
 

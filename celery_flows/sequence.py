@@ -9,10 +9,13 @@ from typing import Any, ClassVar, Final
 from celery_flows.errors import PlanInvalid
 from celery_flows.flow import Flow
 from celery_flows.messaging.block import Block
+from celery_flows.messaging.given import owns_memory
 from celery_flows.messaging.memory import encoded
 from celery_flows.messaging.methods import check_runs, check_takes
 from celery_flows.queries.jobs import named_jobs
 from celery_flows.states import JobState
+from celery_flows.targets import Target
+from celery_flows.typed import TypedTask
 
 
 class step:  # noqa: N801  # used as a declaration and as a decorator
@@ -20,7 +23,7 @@ class step:  # noqa: N801  # used as a declaration and as a decorator
 
     def __init__(
         self,
-        target: Any = None,
+        target: Target | TypedTask[Any, Any] | Callable[..., Any] | None = None,
         *,
         queue: str | None = None,
         countdown: float | None = None,
@@ -36,7 +39,7 @@ class step:  # noqa: N801  # used as a declaration and as a decorator
             retries: how often it is tried again when it raises.
             options: anything else that `apply_async` takes.
         """
-        self.target = target
+        self.target: Any = target
         self.options = {"queue": queue, "countdown": countdown, "flows_retries": retries or None, **options}
         self.name = ""
 
@@ -93,6 +96,7 @@ class Sequence(Flow):
     @classmethod
     def _check(cls) -> None:
         super()._check()
+        cls._begins_run("own" if cls.owns_memory else "shared")
         if not cls.steps:
             name = cls.__name__
             raise PlanInvalid(problem=f"{name} has no steps: declare each, as name = step(task) or with @step")
@@ -100,6 +104,12 @@ class Sequence(Flow):
             if one.is_method:
                 check_runs(cls, name, one.target)
                 check_takes(cls, name, one.target)
+
+    @classmethod
+    def _begins_run(cls, memory: str | None) -> bool:
+        if not owns_memory(memory, otherwise=True):
+            raise PlanInvalid(problem=f"{cls.__name__} is a sequence, and the data of a sequence is its own")
+        return True
 
     def plan(self) -> None:
         """Put the steps one after another."""

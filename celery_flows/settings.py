@@ -72,7 +72,8 @@ class Settings:
     merges: Mapping[str, Any] = _setting({}, 'a mapping of keys to "sum", "append", "union" or a function')
     #: Bytes that one value in a run's memory may have, as JSON.
     memory_value_max_bytes: int = _setting(1_048_576, "a whole number from 1 to 2**30", least=1, most=2**30)
-    #: Bytes that a run may remember, all keys together, as they are stored.
+    #: Bytes that a run may remember, all keys together, as they are stored. With more than a thousand keys that is
+    #: seen at one write in a hundred, and at those that write much.
     memory_max_bytes: int = _setting(16_777_216, "a whole number from 1 to 2**40", least=1, most=2**40)
     #: Seconds between two passes of the sweep, over all workers together.
     sweep_interval: float = _setting(15.0, "a number of seconds above 0", above=0)

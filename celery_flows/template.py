@@ -21,7 +21,8 @@ from celery_flows.typed import models
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-B = TypeVar("B", bound=Callable[..., Any])
+M = TypeVar("M", bound="BaseModel")
+R = TypeVar("R")
 
 #: What a file of defaults may say.
 _SAID: Final = ("template", "name", "defaults")
@@ -49,19 +50,19 @@ class Template:
     @overload
     @classmethod
     def register(
-        cls, name: str, *, input: type[BaseModel], defaults: Mapping[str, Any] | None = ..., replace: bool = ...
-    ) -> Callable[[B], B]: ...
+        cls, name: str, *, input: type[M], defaults: Mapping[str, Any] | None = ..., replace: bool = ...
+    ) -> Callable[[Callable[[M], R]], Callable[[M], R]]: ...
     @overload
     @classmethod
     def register(
         cls,
         name: str,
-        builder: B,
+        builder: Callable[[M], R],
         *,
-        input: type[BaseModel],
+        input: type[M],
         defaults: Mapping[str, Any] | None = ...,
         replace: bool = ...,
-    ) -> B: ...
+    ) -> Callable[[M], R]: ...
     @classmethod
     def register(
         cls,
@@ -84,9 +85,13 @@ class Template:
         Raises:
             TemplateExists: there is another with this name.
             BadParams: the model has no such param as a default is for.
+            ConfigurationError: `input` is no pydantic model, or pydantic is not installed.
         """
+        if not models().is_model(input):
+            problem = f"Template {name!r}: input= takes a pydantic model that has fields, not {input!r}"
+            raise ConfigurationError(problem=problem)
 
-        def keep(builder: B) -> B:
+        def keep(builder: Callable[[Any], Any]) -> Callable[[Any], Any]:
             made = cls(name, input, builder, {})._with(defaults or {})
             made._put(replace=replace)
             return builder
@@ -184,7 +189,8 @@ class Template:
     ) -> tuple[Launcher[Any], tuple[Any, ...], dict[str, Any], dict[str, Any]]:
         model = self._model(params, overrides)
         built = self.builder(model)
-        options = {"description": self.name, **self._options}
+        # Its jobs find its params, also where it is started inside another batch, beside others like it.
+        options = {"description": self.name, "memory": "own", **self._options}
         given = models().dump(model, None)
         if isinstance(built, CanvasLauncher):
             return built.using(**options), (), {}, given
@@ -201,13 +207,14 @@ class Template:
     def _model(self, params: Any, overrides: Mapping[str, Any]) -> Any:
         try:
             is_model = models().is_model(type(params))
-            said = params.model_dump(exclude_unset=True) if is_model else dict(params or {})
+            said = params.model_dump(exclude_unset=True, round_trip=True) if is_model else dict(params or {})
         except (TypeError, ValueError):
             problem = f"params are a mapping or a {self.input.__name__}, not {params!r}"
             raise BadParams(name=self.name, problem=problem) from None
         try:
-            given = models().dump({**self.defaults, **said, **overrides}, None)
-            return models().make(self.input, given)
+            over = models().over
+            given = over(self.input, over(self.input, self.defaults, said), overrides)
+            return models().make(self.input, models().dump(given, None))
         except (TypeError, ValueError) as error:
             raise BadParams(name=self.name, problem=str(error)) from None
 
@@ -217,7 +224,18 @@ class Template:
         if wrong:
             problem = f"there is no param {wrong[0]!r}; there are {', '.join(known)}"
             raise BadParams(name=self.name, problem=problem)
-        return replace(self, defaults={**self.defaults, **defaults})
+        return replace(self, defaults=models().over(self.input, self.defaults, defaults))
+
+
+def read_texts(template: Template, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Params that were written by hand: as JSON, or as text, where that is no JSON or the param takes none."""
+    found: dict[str, Any] = models().read_texts(template.input, texts)
+    return found
+
+
+def describe(template: Template) -> str:
+    """A template as people read it: its name and params, with what they are by default."""
+    return f"{template.name}({', '.join(models().described(template.input, template.defaults))})"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -17,8 +17,6 @@ from typing import (
     overload,
 )
 
-from celery import Task
-
 from celery_flows.errors import BadInput, BadOutput, ConfigurationError, NotJson, NotTyped
 from celery_flows.job import current_job
 from celery_flows.messaging.methods import share_function
@@ -28,6 +26,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from celery_flows.codec import Codec
+
+    class Task:
+        """Celery's own as type checkers see it: a base of unknown type would fit wherever any is wanted."""
+
+        run: Any
+        __call__: Any
+        apply: Any
+        apply_async: Any
+        signature: Any
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    from celery import Task
 
 I = TypeVar("I", bound="BaseModel")  # noqa: E741  # as in Input
 O = TypeVar("O", bound="BaseModel | None")  # noqa: E741  # as in Output
@@ -49,7 +61,10 @@ class TypedTask(Task, Generic[I, O]):
 
     abstract = True
     #: Celery would check the arguments of `run`, which is not what calls give.
-    typing = False
+    typing: Literal[False] = False
+    name: str
+    #: As a callback it is not given the batch's id, which is no field.
+    by_name_only: ClassVar[bool] = True
     #: Whether what it returns goes into the run's memory: True, False, or "job", under the job's name.
     remember: ClassVar[bool | str] = True
     #: The model that `run` takes.
@@ -59,10 +74,21 @@ class TypedTask(Task, Generic[I, O]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.Input is None and "run" in vars(cls) and not vars(cls).get("_decorated"):
-            cls.Input, cls.Output = contract_of(cls.run, bound=True)
+        own = vars(cls)
+        # What Celery makes of a function has it said already.
+        if "run" in own and "Input" not in own and "_decorated" not in own and cls._is_to_be_read(own["run"]):
+            cls.Input, cls.Output = contract_of(own["run"], bound=True)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> O:
+    @classmethod
+    def _is_to_be_read(cls, run: Callable[..., Any]) -> bool:
+        """Whether the annotations of `run` say the models: in a subclass only if there are any."""
+        return cls.Input is None or bool(inspect.get_annotations(run))
+
+    @overload
+    def __call__(self, input: I | Mapping[str, Any], /, **fields: Any) -> O: ...
+    @overload
+    def __call__(self, /, **fields: Any) -> O: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> O:
         """Run it: for a message, on plain data; called as a function, on the model, and returning a model."""
         request = self.request
         if request.called_directly or getattr(request, _RUNNING, False):
@@ -71,8 +97,11 @@ class TypedTask(Task, Generic[I, O]):
             self._data(result)
             return result
         setattr(request, _RUNNING, True)
-        model = self._model({**self._remembered(), **self._fields(args, kwargs)})
-        return self._data(self.run(model))  # type: ignore[return-value] # for a message it is plain
+        model = self._model(models().over(self.Input, self._remembered(), self._fields(args, kwargs)))
+        # Celery's own would begin another request; a user's may have something to do around the task.
+        is_celerys = getattr(super().__call__, "__func__", None) is Task.__call__
+        act = self.run if is_celerys else super().__call__
+        return self._data(act(model))  # type: ignore[return-value] # for a message it is plain
 
     def delay(self, input: I | Mapping[str, Any] | None = None, /, **fields: Any) -> Any:  # noqa: A002
         """Call it: with the model, fields by name, or one mapping of fields.
@@ -122,12 +151,14 @@ class TypedTask(Task, Generic[I, O]):
         # In a chain what comes from the task before may be anything: the worker says what is wrong with it.
         if len(args) == 1 and _has_fields(args[0]):
             given, args = self._dumped(args[0]), ()
-        return args, {**given, **self._dumped(kwargs)}
+        plain = models().over(self.Input, given, self._dumped(kwargs))
+        codec = self._codec
+        # What a secret type held is hidden already.
+        return args, plain if codec is None else models().hide(self.Input, plain, codec)
 
     def _dumped(self, value: Any) -> dict[str, Any]:
-        codec = self._codec
         try:
-            dumped: dict[str, Any] = models().dump(value, None if codec is None else codec.encode)
+            dumped: dict[str, Any] = models().dump(value, self._codec)
         except TypeError as error:
             raise NotJson(task=self.name, argument="A field", problem=f"{error}.") from error
         return dumped
@@ -141,16 +172,16 @@ class TypedTask(Task, Generic[I, O]):
     def _fields(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if len(args) > 1 or (args and not _has_fields(args[0])):
             raise self._by_position(*args)
-        return {**self._dumped(args[0] if args else {}), **self._dumped(kwargs)}
+        return models().over(self.Input, self._dumped(args[0] if args else {}), self._dumped(kwargs))  # type: ignore[no-any-return] # it is asked of pydantic
 
     def _remembered(self) -> dict[str, Any]:
-        job = current_job()
-        return {} if job is None else job.memory.read(*models().keys_of(self.Input))
+        job, keys = current_job(), models().keys_of(self.Input)
+        # Asked for no key, a memory gives all that it has.
+        return {} if job is None or not keys else job.memory.read(*keys)
 
     def _model(self, fields: Mapping[str, Any]) -> Any:
-        codec = self._codec
         try:
-            return models().make(self.Input, fields, None if codec is None else codec.decode)
+            return models().make(self.Input, fields, self._codec)
         except ValueError as error:
             raise BadInput(task=self.name, problem=str(error)) from None
 
@@ -165,12 +196,11 @@ class TypedTask(Task, Generic[I, O]):
         if not _has_fields(result):
             problem = f"a {type(result).__name__}, not the {self.Output.__name__} that it is declared to return"
             raise BadOutput(task=self.name, problem=problem)
-        codec = self._codec
         try:
             dumped = self._dumped(result)
-            checked = models().make(self.Output, dumped, None if codec is None else codec.decode)
+            checked = models().make(self.Output, dumped, self._codec)
         except (ValueError, NotJson) as error:
-            raise BadOutput(task=self.name, problem=str(error)) from None
+            raise BadOutput(task=self.name, problem=str(error).rstrip(".")) from None
         return dumped if isinstance(result, self.Output) else self._dumped(checked)
 
 
@@ -196,7 +226,7 @@ def contract_of(function: Callable[..., Any], *, bound: bool) -> Contract:
     try:
         hints = get_type_hints(function)
     except NameError as error:
-        problem = f"its annotations can't be read ({error}): the models must be known where it is defined"
+        problem = f"its annotations can't be read ({error}): define its models in a module, not in a function"
         raise NotTyped(task=name, problem=problem) from error
     if len(parameters) != 1:
         problem = f"it must take one model, and takes {len(parameters)} parameters"

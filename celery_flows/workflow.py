@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from celery_flows.canvas import CanvasLauncher, canvas_launcher
 from celery_flows.errors import PlanInvalid
@@ -12,6 +12,8 @@ from celery_flows.flow import Flow
 from celery_flows.messaging.methods import check_runs
 from celery_flows.plan import Node, condition_of
 from celery_flows.states import Condition
+from celery_flows.targets import Target
+from celery_flows.typed import I, TypedTask
 
 
 class Workflow(Flow):
@@ -52,6 +54,33 @@ class Workflow(Flow):
         """Say what is to be run: call `run` for each job. What it takes is what `start` is called with."""
         raise NotImplementedError(f"{type(self).__name__} has no plan")
 
+    @overload
+    def run(
+        self,
+        target: TypedTask[I, Any],
+        input: I | Mapping[str, Any] = ...,
+        /,
+        *,
+        after: Node | Iterable[Any] | None = ...,
+        when: str = ...,
+        name: str | None = ...,
+        queue: str | None = ...,
+        countdown: float | None = ...,
+        **fields: Any,
+    ) -> Node: ...
+    @overload
+    def run(
+        self,
+        target: Target,
+        /,
+        *args: Any,
+        after: Node | Iterable[Any] | None = ...,
+        when: str = ...,
+        name: str | None = ...,
+        queue: str | None = ...,
+        countdown: float | None = ...,
+        **kwargs: Any,
+    ) -> Node: ...
     def run(
         self,
         target: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from services import own_database, own_redis, own_vhost
 
+from celery_flows.memory import RedisMemory
 from celery_flows.store import schema
 from celery_flows.store.database import Database
 
@@ -120,3 +122,15 @@ def rabbitmq_url() -> Iterator[str]:
     """A RabbitMQ virtual host of this run."""
     with own_vhost() as url:
         yield url
+
+
+@pytest.fixture
+def redis_memory(redis_url: str) -> Iterator[RedisMemory]:
+    """A memory in Redis, under names of its own."""
+    from redis import Redis
+
+    prefix = f"test-{uuid.uuid4().hex}:"
+    yield RedisMemory(redis_url, prefix=prefix)
+    with Redis.from_url(redis_url) as client:
+        for name in client.scan_iter(f"{prefix}*"):
+            client.delete(name)

@@ -2,70 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
 import pytest
-from apps import flows_app, messages, plain_app, run_message, runtime_of, work
+from apps import flows_app, messages, run_message, work
 from celery import Celery
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis import Redis
+from remembering import MERGES, DictMemory, job
 
-from celery_flows import Batch, Flows, Orchestration, Sequence, Workflow, current_job, step
+from celery_flows import Batch, Orchestration, Sequence, Workflow, current_job, step
 from celery_flows.codec import decode, encode
 from celery_flows.errors import (
-    ConfigurationError,
     InvalidSetting,
     KeyIsMerged,
-    MemoryExpired,
-    MemoryTooLarge,
     MergeFailed,
     NotStorable,
+    PlanInvalid,
 )
-from celery_flows.memory import RedisMemory
 from celery_flows.merging import MARK, NAMED, Merges
-
-
-class DictMemory:
-    """The least that a memory may be."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, dict[str, str]] = {}
-
-    def write(self, run_id: str, mapping: Mapping[str, str | None]) -> None:
-        run = self.runs.setdefault(run_id, {})
-        for key, text in mapping.items():
-            run.pop(key, None)
-            if text is not None:
-                run[key] = text
-
-    def read(self, run_id: str, keys: Collection[str] | None) -> dict[str, str]:
-        run = self.runs[run_id]
-        return {key: text for key, text in run.items() if keys is None or key in keys}
-
-    def clear(self, run_id: str) -> None:
-        self.runs.pop(run_id, None)
-
-
-def best(kept: Any, given: Any) -> Any:
-    """A merge of the user's own."""
-    return given if kept is None else max(kept, given)
-
-
-MERGES = {"total": "sum", "lines": "append", "words": "union", "*.best": best}
-
-
-@pytest.fixture
-def redis_memory(redis_url: str) -> Iterator[RedisMemory]:
-    """A memory in Redis, under names of its own."""
-    prefix = f"test-{uuid.uuid4().hex}:"
-    yield RedisMemory(redis_url, prefix=prefix)
-    with Redis.from_url(redis_url) as client:
-        for name in client.scan_iter(f"{prefix}*"):
-            client.delete(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb", "redis", "custom"])
@@ -106,13 +63,6 @@ def app(database_url: str, memory: Any) -> Iterator[Celery]:
             return given
 
         yield app
-
-
-def job(app: Celery, *acts: Any, batch: Batch | None = None) -> Batch:
-    """Run one job that does so with its run's memory."""
-    with (batch := batch or Batch.create()).jobs():
-        app.tasks["shop.keep"].delay(*acts)
-    return batch
 
 
 def test_written_and_read(app: Celery) -> None:
@@ -168,6 +118,30 @@ def test_cleared_and_given_again(app: Celery) -> None:
     for message in messages_of_both:
         run_message(app, message)
     assert (app.flows_test_notes[-1], batch.memory.read()) == ({"total": 4}, {"total": 4})
+
+
+def test_a_merged_key_that_was_cleared_is_not_there(file_url: str) -> None:
+    """Neither by its name nor among all."""
+    with flows_app(file_url, merges=MERGES) as app:
+        app.set_current()
+
+        @app.task(name="shop.clear", shared=False)
+        def clear() -> None:
+            job = current_job()
+            assert job is not None
+            job.memory.clear("total")
+            app.flows_test_notes += [job.memory.read("total"), job.memory.read(), "total" in job.data]
+
+        @app.task(name="shop.give", shared=False, remember=True)
+        def give() -> dict[str, int]:
+            return {"total": 3}
+
+        batch = Batch.create()
+        with batch.jobs():
+            give.delay()
+            clear.delay()
+        work(app)
+        assert (batch.status, app.flows_test_notes) == ("complete", [{}, {}, False])
 
 
 def test_an_error_forgets_what_was_written(app: Celery) -> None:
@@ -317,157 +291,11 @@ def test_a_sequences_is_in_the_database(app: Celery, memory: Any) -> None:
         assert memory.runs == {}
 
 
-@pytest.mark.parametrize("limit", ["memory_value_max_bytes", "memory_max_bytes"])
-def test_limits(file_url: str, limit: str) -> None:
-    """Of one value where it is written, of a run at the commit: the job fails, and what it wrote is gone."""
-    with flows_app(file_url, **{limit: 10}) as app:
-        app.set_current()
-
-        @app.task(name="shop.fill", shared=False)
-        def fill(**values: str) -> None:
-            job = current_job()
-            assert job is not None
-            job.memory.write(values)
-
-        with (batch := Batch.create()).jobs():
-            fill.delay(a="12345678")
-        work(app)
-        assert batch.status == "complete"
-        with (batch := Batch.create()).jobs():
-            fill.delay(a="123456789") if "value" in limit else fill.delay(a="1234", b="1234567")
-        work(app)
-        assert (batch.failed_jobs[0].error_class, batch.memory.read()) == ("MemoryTooLarge", {})
-        assert f"may have 10 (the setting {limit})" in batch.failed_jobs[0].error_message
-        with pytest.raises(MemoryTooLarge):
-            batch.memory.write(a="123456789")
-
-
-def test_a_run_may_not_remember_too_much_elsewhere(file_url: str, redis_memory: RedisMemory) -> None:
-    """The same with what is not in the database."""
-    with flows_app(file_url, memory=redis_memory, memory_max_bytes=10) as app:
-        app.set_current()
-        batch = Batch.create()
-        batch.memory.write(a="12345678")
-        with pytest.raises(MemoryTooLarge, match="memory_max_bytes"):
-            batch.memory.write(b=1)
-        assert batch.memory.read() == {"a": "12345678"}
-
-
 @pytest.mark.parametrize("key", ["x" * 256, "a\x1fb", "a\0b", 3])
 def test_keys_that_are_none(app: Celery, key: Any) -> None:
     """Refused where they are written, whatever keeps them."""
     with pytest.raises(NotStorable, match="keys are texts of at most 255 characters"):
         Batch.create().memory.write({key: 1})
-
-
-@pytest.mark.parametrize("wrong", [object(), RedisMemory, 3])
-def test_what_keeps_no_memory_is_refused_at_set_up(file_url: str, wrong: Any) -> None:
-    """With what it must have; of one that is named by a dotted name, when it is first needed."""
-    with pytest.raises(InvalidSetting, match=r"'memory' is .* the methods write, read and clear"):
-        Flows(plain_app(), database_url=file_url, memory=wrong)
-    app = plain_app()
-    Flows(app, database_url=file_url, memory="celery_flows.memory.RedisMemory")
-    with pytest.raises(InvalidSetting, match="flows_memory"):
-        _ = runtime_of(app).memory
-
-
-@pytest.mark.parametrize("wrong", [3, None])
-def test_what_is_no_merge_is_refused(file_url: str, wrong: Any) -> None:
-    """It says which, and what may stand there."""
-    app = plain_app()
-    Flows(app, database_url=file_url, merges={"a": wrong})
-    with pytest.raises(InvalidSetting, match=r"flows_merges\['a'\].*'sum', 'append', 'union'"):
-        _ = runtime_of(app).merges
-
-
-def test_a_memory_in_redis_needs_a_place() -> None:
-    """A URL or a client, one of the two."""
-    with pytest.raises(ConfigurationError, match="a URL or a client"):
-        RedisMemory()
-
-
-def test_an_expired_memory_is_an_error(file_url: str, redis_url: str, redis_memory: RedisMemory) -> None:
-    """Not an empty one: who reads would go on with nothing. A job may prolong it."""
-    with flows_app(file_url, memory=redis_memory) as app, Redis.from_url(redis_url) as client:
-        app.set_current()
-        batch = Batch.create()
-        [name] = client.keys(f"{redis_memory._prefix}*")
-        assert 604_790 < client.ttl(name) <= 604_800
-
-        @app.task(name="shop.prolong", shared=False)
-        def prolong() -> None:
-            job = current_job()
-            assert job is not None
-            job.memory.extend_ttl(1_000_000)
-            job.memory.write(a=1)
-
-        with batch.jobs():
-            prolong.delay()
-        work(app)
-        assert batch.status == "complete"
-        assert client.ttl(name) > 999_000
-        client.delete(name)
-        for ask in (batch.memory.read, lambda: batch.memory.write(a=1), lambda: batch.memory.extend_ttl(5)):
-            with pytest.raises(MemoryExpired, match="extend_ttl"):
-                ask()
-
-
-def test_the_database_has_no_ttl(file_url: str) -> None:
-    """Who asks for more time is told that there is no end."""
-    with flows_app(file_url) as app:
-        app.set_current()
-        with pytest.raises(NotStorable, match="kept until the run is pruned"):
-            Batch.create().memory.extend_ttl(5)
-
-
-def test_a_memory_that_is_away_fails_the_job(file_url: str) -> None:
-    """It says what was not done, and the job can be run again."""
-
-    class Away(DictMemory):
-        is_away = False
-
-        def write(self, run_id: str, mapping: Mapping[str, str | None]) -> None:
-            if self.is_away:
-                raise OSError("no route")
-            super().write(run_id, mapping)
-
-    memory = Away()
-    with flows_app(file_url, memory=memory) as app:
-        app.set_current()
-
-        @app.task(name="shop.answer", shared=False, remember=True)
-        def answer() -> Any:
-            return {"a": 1}
-
-        with (batch := Batch.create()).jobs():
-            answer.delay()
-        memory.is_away = True
-        work(app)
-        assert batch.failed_jobs[0].error_class == "MemoryUnavailable"
-        assert "could not be written (OSError: no route)" in batch.failed_jobs[0].error_message
-        memory.is_away = False
-        batch.retry()
-        work(app)
-        assert (batch.status, batch.memory.read()) == ("complete", {"a": 1})
-
-
-def test_it_is_sealed_wherever_it_is(file_url: str) -> None:
-    """A codec hides what is remembered elsewhere as well."""
-
-    class Reverse:
-        def encode(self, text: str) -> str:
-            return text[::-1]
-
-        def decode(self, text: str) -> str:
-            return text[::-1]
-
-    memory = DictMemory()
-    with flows_app(file_url, memory=memory, codec=Reverse()) as app:
-        app.set_current()
-        batch = Batch.create()
-        batch.memory.write(a="secret")
-        assert "secret" not in str(memory.runs)
-        assert batch.memory.read() == {"a": "secret"}
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3), max_size=5), st.randoms())
@@ -497,16 +325,60 @@ def test_jobs_side_by_side(app: Celery) -> None:
     assert batch.memory.read() == {"total": 5, **{f"key{number}": number for number in range(5)}}
 
 
-def test_pruning_forgets_it_everywhere(app: Celery, memory: Any) -> None:
-    """Also what is not in the database."""
-    batch = job(app, ("write", {"a": 1}))
+class Starting(Orchestration):
+    owns_memory = True
+
+    def plan(self, word: str, *, times: int = 1) -> None:
+        self.run("shop.keep", ["read"])
+
+
+class Around(Orchestration):
+    def plan(self, word: str) -> None:
+        self.run(Starting, "inner", times=2)
+        self.run("shop.keep", ["read"])
+
+
+def test_a_flow_inside_with_a_memory_of_its_own_begins_with_its_arguments(app: Celery) -> None:
+    """As one does that is started."""
+    run = Around.start("outer")
     work(app)
-    kept = Batch.create()
-    kept.memory.write(a=2)
-    assert runtime_of(app).prune(0) == 1
-    assert kept.memory.read() == {"a": 2}
-    if isinstance(memory, DictMemory):
-        assert [*memory.runs] == [kept.id]
-    elif memory is not None:
-        with pytest.raises(MemoryExpired):
-            memory.read(batch.id, None)
+    assert run.status == "complete", run.explain()
+    assert app.flows_test_notes == [{"word": "inner", "times": 2}, {"word": "outer"}]
+
+
+class Methods(Sequence):
+    @step
+    def one(self) -> None:
+        self.memory.write(total=3, a=1)
+        raise ValueError("no")
+
+
+def test_in_a_method_of_a_flow(file_url: str) -> None:
+    """What it writes comes with the step's success, as by `self.data`, and it gives a share of what is merged."""
+    with flows_app(file_url, merges=MERGES) as app:
+        app.set_current()
+        run = Methods.start()
+        work(app)
+        assert (run.failed_jobs[0].error_class, run.memory.read()) == ("ValueError", {})
+
+
+def test_a_sequence_shares_with_nobody(file_url: str) -> None:
+    """Its data is in the database, where the memory around it need not be."""
+
+    class Sharing(Sequence):
+        owns_memory = False
+        one = step("shop.keep")
+
+    with flows_app(file_url) as app:
+        app.set_current()
+        for start in (Sharing.start, Sharing.s, Kept.using(memory="shared").start):
+            with pytest.raises(PlanInvalid, match="the data of a sequence is its own"):
+                start()
+
+
+def test_what_was_written_meanwhile_stays(app: Celery) -> None:
+    """Planning in a worker does not begin a memory anew that was begun where the flow was started."""
+    run = Starting.delay("given")
+    run.memory.write(word="written")
+    work(app)
+    assert app.flows_test_notes == [{"word": "written"}]

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from apps import flows_app, rows, work
 from celery import Celery, chain
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from celery_flows import Batch, Orchestration, Template, Workflow, current_job
+from celery_flows import Batch, Orchestration, Template, Workflow, current_job, typed_task
 from celery_flows.errors import BadParams, ConfigurationError, PlanInvalid, TemplateExists, UnknownTemplate
+from celery_flows.template import describe, read_texts
 
 
 class Order(BaseModel):
@@ -95,9 +96,7 @@ def test_bad_params_write_nothing(app: Celery) -> None:
 def test_unknown_names(app: Celery) -> None:
     """The nearest names are said."""
     Template.register("enrich_and_index", noting, input=Order)
-    with pytest.raises(
-        UnknownTemplate, match=r"no template named 'enrich_index' \(did you mean 'enrich_and_index'\?\)"
-    ):
+    with pytest.raises(UnknownTemplate, match=r"'enrich_index' \(did you mean 'enrich_and_index'\?\)"):
         Template.run("enrich_index")
 
 
@@ -191,3 +190,102 @@ def test_params_are_remembered_by_a_canvas_too(app: Celery) -> None:
     Template.run("canvas", doc_id="a")
     work(app)
     assert app.flows_test_notes == [{"doc_id": "a"}]
+
+
+def test_several_inside_one_batch(app: Celery) -> None:
+    """Each remembers its own params, and not those of the other."""
+
+    @app.task(name="shop.recall", shared=False)
+    def recall() -> None:
+        job = current_job()
+        assert job is not None
+        app.flows_test_notes.append(job.memory.read())
+
+    Template.register("canvas", lambda _: recall.si(), input=Order)
+    with (batch := Batch.create()).jobs():
+        for doc_id in ("a", "b"):
+            Template.run("canvas", doc_id=doc_id)
+    work(app)
+    assert app.flows_test_notes == [{"doc_id": "a", "times": 1}, {"doc_id": "b", "times": 1}]
+    assert (batch.status, batch.memory.read()) == ("complete", {})
+
+
+def test_what_a_builder_says_of_a_canvas_stays(app: Celery) -> None:
+    """Its tags and callbacks are not lost by what the template says of it."""
+
+    def build(order: Order) -> Any:
+        note = app.tasks["shop.note"]
+        return Workflow.from_canvas(note.si(1)).using(tags=["mine"]).on("complete", note.si("over"))
+
+    Template.register("canvas", build, input=Order)
+    run = Template.run("canvas", doc_id="a")
+    work(app)
+    assert (run.tags, run.description, app.flows_test_notes) == (["mine"], "canvas", [(1,), ("over",)])
+
+
+class Login(BaseModel):
+    user: str = "me"
+    password: SecretStr
+    since: dict[str, int] = Field(default_factory=dict)
+
+
+@typed_task(name="template.login")
+def login(params: Login) -> None:
+    """See that it is the one."""
+    assert params.password.get_secret_value() == "hunter2"
+
+
+class Codec:
+    def encode(self, text: str) -> str:
+        return text[::-1]
+
+    def decode(self, text: str) -> str:
+        return text[::-1]
+
+
+def test_secret_params(file_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typed task finds them in the memory, with a codec too; and no list of templates says one."""
+    monkeypatch.setattr(Template, "_known", {})
+    with flows_app(file_url, codec=Codec()) as app:
+        app.set_current()
+        Template.register("login", lambda _: login.si(), input=Login, defaults={"password": "hunter2"})
+        assert describe(Template.get("login")) == "login(user='me', password=..., since=...)"
+        runs = [Template.run("login"), Template.run("login", Login(password=SecretStr("hunter2")))]
+        work(app)
+        assert [run.status for run in runs] == ["complete", "complete"]
+
+
+def test_params_by_an_alias(app: Celery) -> None:
+    """What is said goes before a default, whichever of its names either has."""
+
+    class Aliased(BaseModel):
+        doc_id: str = Field(alias="doc")
+
+    Template.register("note", lambda params: Noting.s(params.doc_id), input=Aliased, defaults={"doc": "default"})
+    assert Template.run("note", {"doc_id": "said"}).memory.read() == {"doc_id": "said"}
+
+
+def test_what_is_no_model_is_refused(app: Celery) -> None:
+    """Where it is registered."""
+    with pytest.raises(ConfigurationError, match="pydantic model that has fields, not <class 'dict'>"):
+        Template.register("note", noting, input=dict)
+
+
+def test_params_written_by_hand(app: Celery) -> None:
+    """JSON where the param takes it, text where it does not, or where it is none."""
+
+    class Mixed(BaseModel):
+        doc_id: str
+        times: int = 1
+        parts: list[int] = []
+        either: str | int = ""
+
+    Template.register("note", noting, input=Mixed)
+    written = {"doc_id": "123", "times": "3", "parts": "[1, 2]", "either": "4", "more": "a b"}
+    assert read_texts(Template.get("note"), written) == {
+        "doc_id": "123",
+        "times": 3,
+        "parts": [1, 2],
+        "either": 4,
+        "more": "a b",
+    }

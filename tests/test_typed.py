@@ -12,42 +12,10 @@ import pytest
 from apps import flows_app, messages, plain_app, rows, run_message, work
 from celery import Celery, chain, group
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from typed_jobs import Document, Enrich, Enriched, enrich, error_of, in_batch, index
 
 from celery_flows import Batch, Orchestration, TypedTask, Workflow, current_job, typed_task
 from celery_flows.errors import BadInput, NotJson, NotTyped
-
-
-class Document(BaseModel):
-    """What the tasks here take."""
-
-    doc_id: str
-    text: str = ""
-    written: dt.date | None = None
-    token: SecretStr | None = None
-
-
-class Enriched(BaseModel):
-    """What they return."""
-
-    words: int
-    title: str = Field(default="", alias="heading", max_length=10)
-
-
-@typed_task(name="typed.enrich")
-def enrich(document: Document) -> Enriched:
-    """Count words."""
-    return Enriched(words=len(document.text.split()), heading=document.doc_id)
-
-
-class Title(BaseModel):
-    title: str
-    words: int
-
-
-@typed_task(name="typed.index", bind=True)
-def index(self: Any, found: Title) -> None:
-    """Take what was remembered."""
-    self.app.flows_test_notes.append((found.title, found.words))
 
 
 @pytest.fixture
@@ -56,22 +24,6 @@ def app(file_url: str) -> Iterator[Celery]:
     with flows_app(file_url) as app:
         app.set_current()
         yield app
-
-
-def error_of(app: Celery, batch: Batch) -> tuple[str | None, str]:
-    """Work off what is due, and say by what the batch's only job failed."""
-    work(app)
-    [row] = [row for row in rows(app) if row.batch_id == batch.id]
-    assert (batch.status, row.attempt) == ("failed", 1)
-    return row.error_class, row.error_message
-
-
-def in_batch(task: Any, *args: Any, **kwargs: Any) -> Batch:
-    """A batch of one call."""
-    batch = Batch.create()
-    with batch.jobs():
-        task.delay(*args, **kwargs)
-    return batch
 
 
 @pytest.mark.parametrize(
@@ -225,13 +177,21 @@ def test_secrets_get_there(app: Celery) -> None:
     assert batch.status == "complete"
 
 
-def test_messages_hold_no_secret_in_clear(file_url: str) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        Document(doc_id="a", token=SecretStr("hunter2")),
+        {"doc_id": "a", "token": SecretStr("hunter2")},
+        {"doc_id": "a", "token": "hunter2"},
+    ],
+)
+def test_messages_hold_no_secret_in_clear(file_url: str, given: Any) -> None:
     """With a codec, what secret fields hold is sealed in messages, rows and memory, and read by who needs it."""
     with flows_app(file_url, codec=Reverse()) as app:
         app.set_current()
-        batch = in_batch(open_it, Document(doc_id="a", token=SecretStr("hunter2")))
+        batch = in_batch(open_it, given)
         [message] = messages(app)
-        assert "hunter2" not in str(message.payload)
+        assert "hunter2" not in f"{message.payload} {message.headers}"
         run_message(app, message)
         assert batch.status == "complete"
         assert "hunter2" not in str(batch.memory.read())
@@ -289,16 +249,6 @@ def test_changing_the_input_persists_nothing(app: Celery) -> None:
         mutating.delay()
     work(app)
     assert (batch.status, batch.memory.read()) == ("complete", {"doc_id": "a", "text": "b c"})
-
-
-class Enrich(TypedTask[Document, Enriched]):
-    """A class whose run says what it takes."""
-
-    name = "typed.class"
-    remember = False
-
-    def run(self, document: Document) -> Enriched:
-        return Enriched(words=1)
 
 
 class Declared(TypedTask[Any, Any]):

@@ -43,7 +43,7 @@ _EPILOG: Final = (
 @click.group(cls=LazyGroup, commands_at=_SHARED | _APPS, epilog=_EPILOG)
 @click.pass_context
 def flows(context: click.Context) -> None:
-    """Look after the tables of celery-flows, and repair what a crash left behind."""
+    """Look after the tables of celery-flows, repair what a crash left behind, and start flows by name."""
     # Not in `context.obj`, which Celery's own commands and errors go on using.
     context.meta[APP] = context.obj.app
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +9,21 @@ import click
 
 from celery_flows.cli.failures import FlowsCommand
 from celery_flows.cli.target import Target
-from celery_flows.template import Template, read_params
+from celery_flows.template import Template, describe, read_params, read_texts
 from celery_flows.typed import models
 
 
 class Param(click.ParamType):  # type: ignore[type-arg] # generic in newer releases only
-    """A param such as doc_id=123; what is JSON is read as that."""
+    """A param such as doc_id=123."""
 
     name = "name=value"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Read it as a name and a value."""
         name, sign, text = str(value).partition("=")
         if not sign or not name:
             self.fail(f"{value!r} is no param: write name=value, such as doc_id=123.", param, ctx)
-        try:
-            return name, json.loads(text)
-        except ValueError:
-            return name, text
+        return name, text
 
 
 @click.command(cls=FlowsCommand)
@@ -39,20 +34,7 @@ def templates(context: click.Context) -> None:
     if not Template.names():
         click.echo("No templates are registered by what the app imports.")
     for name in Template.names():
-        template = Template.get(name)
-        params = ", ".join(_described(template))
-        click.echo(f"{name}({params})")
-
-
-def _described(template: Template) -> Iterable[str]:
-    for name, field in template.input.model_fields.items():
-        if name in template.defaults:
-            yield f"{name}={template.defaults[name]!r}"
-        elif field.is_required():
-            yield name
-        else:
-            default = "..." if field.default_factory is not None else repr(field.default)
-            yield f"{name}={default}"
+        click.echo(describe(Template.get(name)))
 
 
 @click.command(cls=FlowsCommand)
@@ -69,20 +51,25 @@ def _described(template: Template) -> Iterable[str]:
 def run(
     context: click.Context,
     name: str,
-    params: tuple[tuple[str, Any], ...],
+    params: tuple[tuple[str, str], ...],
     params_file: Path | None,
     tags: tuple[str, ...],
     *,
     preview: bool,
 ) -> None:
-    """Start a flow from the template NAME, and print its id."""
+    """Start a flow from the template NAME, and print its id.
+
+    A param is read as JSON where it takes that, and else as text.
+    """
     _import_tasks(Target(context))
-    template = Template.get(name).using(tags=list(tags))
-    given = {**(read_params(params_file) if params_file else {}), **dict(params)}
+    found = Template.get(name)
+    # Those of its builder stay where none are given.
+    template = found.using(tags=list(tags)) if tags else found
+    given, written = read_params(params_file) if params_file else {}, read_texts(template, dict(params))
     if preview:
-        click.echo(str(template.preview(given)))
+        click.echo(str(template.preview(given, **written)))
     else:
-        click.echo(template.start(given).id)
+        click.echo(template.start(given, **written).id)
 
 
 def _import_tasks(target: Target) -> None:

@@ -38,7 +38,9 @@ def new_callback(runtime: Runtime, batch_id: str, event: str, callback: Any, que
     if task is None or task not in runtime.app.tasks:
         raise UnknownTask(task=str(task or callback))
     task_on_loss(runtime.app.tasks[task])
-    args = list(signature.args) if signature.immutable else [batch_id, *signature.args]
+    # A typed task takes fields by name, and nothing by position.
+    takes_id = not (signature.immutable or getattr(runtime.app.tasks[task], "by_name_only", False))
+    args = [batch_id, *signature.args] if takes_id else list(signature.args)
     queue = queue or signature.options.get("queue") or runtime.settings.callback_queue
     options = {**signature.options, "task_type": True, "queue": queue, "task_id": None}
     check_names(task, options)

@@ -119,12 +119,12 @@ class Data(MutableMapping[str, Any]):
             texts = self.memory.read(keys)
         found: dict[str, Any] = {}
         for key in keys:
-            merge = self._merges.of(key)
+            merge, is_kept = self._merges.of(key), key in texts and key not in self._deleted
             if key in self._values:
                 found[key] = self._values[key]
-            elif merge is not None and (key in self._shares or key in texts):
+            elif merge is not None and (key in self._shares or is_kept):
                 found[key] = self._merged(key, merge, texts)
-            elif key in texts and key not in self._deleted:
+            elif is_kept:
                 found[key] = decode(texts[key])
         return found
 

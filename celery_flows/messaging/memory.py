@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cached_property
+from random import randrange
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from celery_flows.codec import LONGEST_KEY, encode, is_key, seal, unseal
@@ -19,6 +20,10 @@ from celery_flows.transitions.create import NewBatch
 
 T = TypeVar("T")
 
+#: A run with so many keys is measured at each write; one with more at one write in so many, and where it is long.
+_FEW: Final = 1000
+_ONE_IN: Final = 100
+
 #: The kind of flow whose memory is in the database whatever the settings say.
 _ALWAYS_SQL: Final = "sequence"
 
@@ -28,7 +33,8 @@ class Backend(Protocol):
     """Keeps the memory of runs elsewhere than in their database; texts under keys, for each run's id.
 
     Each run begins with one `write`, which may be of nothing, so that a memory that is gone can be told from one
-    that is empty. Methods raise what they like; jobs fail by it.
+    that is empty. Methods raise what they like; jobs fail by it. Two more are made use of where there are any:
+    `extend_ttl(run_id, seconds)`, and `count(run_id)`, the number of keys.
     """
 
     def write(self, run_id: str, mapping: Mapping[str, str | None]) -> None:
@@ -117,8 +123,9 @@ class RunMemory:
             # Not on a connection of its own: the transaction may be the only one that can speak.
             self.run = self._find(connection)
         memory.write(connection, tables, self.run.id, values)
-        if any(values.values()):
-            self._check_size(memory.size(connection, tables, self.run.id))
+        run_id, few = self.run.id, _FEW + 1
+        if self._is_measured(values, lambda: memory.count(connection, tables, run_id, few)):
+            self._check_size(memory.size(connection, tables, run_id))
 
     def write_elsewhere(self, values: Mapping[str, str | None]) -> None:
         """Write to what keeps it, which is not the database.
@@ -130,13 +137,31 @@ class RunMemory:
         """
         backend, run_id, codec = self.backend, self.run.id, self._runtime.database.tables.codec
         assert backend is not None, "its memory is elsewhere"
-        kept = self._ask("read", lambda: backend.read(run_id, None))
-        # Without a key, what jobs gave to it is gone too.
-        gone = [name for name in kept if values.get(name.partition(MARK)[0], "") is None]
-        sealed = {**dict.fromkeys(gone), **{key: seal(codec, text) for key, text in values.items()}}
-        after = {**kept, **sealed}
-        self._check_size(sum(len(text) for text in after.values() if text is not None))
+        sealed = {key: seal(codec, text) for key, text in values.items()}
+        is_measured = self._is_measured(values, lambda: self._count_elsewhere(backend))
+        if is_measured or None in values.values():
+            kept = self._ask("read", lambda: backend.read(run_id, None))
+            # Without a key, what jobs gave to it is gone too.
+            gone = [name for name in kept if values.get(name.partition(MARK)[0], "") is None]
+            sealed = {**dict.fromkeys(gone), **sealed}
+            after = {**kept, **sealed}
+            self._check_size(sum(len(text) for text in after.values() if text is not None))
         self._ask("written", lambda: backend.write(run_id, sealed))
+
+    def _count_elsewhere(self, backend: Backend) -> int:
+        """How many keys there are; 0 where that is not known."""
+        count = getattr(backend, "count", None)
+        return 0 if count is None else int(self._ask("read", lambda: count(self.run.id)))
+
+    def _is_measured(self, values: Mapping[str, str | None], count: Callable[[], int]) -> bool:
+        """Whether it is seen now how long the whole memory is.
+
+        That takes the longer the more jobs have written. Done by each of many, it would be most of their work.
+        """
+        written = sum(len(text) for text in values.values() if text is not None)
+        if not written or count() <= _FEW:
+            return bool(written)
+        return written * _ONE_IN > self._runtime.settings.memory_max_bytes or randrange(_ONE_IN) == 0
 
     def _check_size(self, size: int) -> None:
         limit = self._runtime.settings.memory_max_bytes

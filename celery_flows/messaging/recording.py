@@ -43,12 +43,16 @@ class Recorder:
         Raises:
             UnknownTask: it is not registered with the app.
             PlanInvalid: it is nothing that can be called.
+            BadInput: it is a typed task, and called with something by position.
             NotJson: an argument or option can't be stored.
         """
         given = {key: value for key, value in (options or {}).items() if value is not None}
         flow = _flow_call(target, args, kwargs)
         if flow is not None:
             return self.plan.add(nested_node(flow.set(**given), name))
+        if getattr(target, "by_name_only", False):
+            # A typed task: what it is called with is seen here, and not only in a worker.
+            target, args, kwargs = target.s(*args, **kwargs), (), {}
         part = self.canvas(self._signature(target), args, kwargs, given)
         return self.plan.add(replace(self._end(part, is_read=name is not None), name=name))
 

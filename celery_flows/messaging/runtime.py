@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from celery_flows.store.database import Connection, Database
 from celery_flows.store.joined import Joinable, connection_of
 from celery_flows.transitions.lose import LossPolicy
 from celery_flows.transitions.prune import FATES, prune
+
+logger = logging.getLogger(__name__)
 
 _ATTRIBUTE = "_flows_runtime"
 
@@ -98,10 +101,17 @@ class Runtime:
         self.database.check_once()
         return connection
 
-    def prune(self, age: float, states: Sequence[BatchState] = FATES, at_most: int | None = None) -> int:
-        """Forget batches that were finished so `age` seconds ago, and what their runs remember."""
-        forget = None if self.memory is None else self.memory.clear
+    def prune(self, age: float, states: Sequence[BatchState] = FATES, *, at_most: int | None = None) -> int:
+        """Forget batches that were finished so `age` seconds ago, with their memories."""
+        forget = None if self.memory is None else self._forget
         return prune(self.database, age, states, at_most=at_most, forget=forget)
+
+    def _forget(self, run_id: str) -> None:
+        try:
+            self.memory.clear(run_id)
+        except Exception as error:
+            # The batch is gone already; what stays of it there is nothing that anybody would ask for.
+            logger.warning("The memory of run %s could not be cleared: %r", run_id, error)
 
     @cached_property
     def redact(self) -> Redact | None:

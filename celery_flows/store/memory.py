@@ -57,6 +57,13 @@ def size(connection: Connection, tables: Tables, run_id: str) -> int:
     return int(connection.scalar(counted) or 0)
 
 
+def count(connection: Connection, tables: Tables, run_id: str, at_most: int) -> int:
+    """How many rows a run's memory has, counted no further than to a limit."""
+    memory = tables.memory
+    some = select(memory.c.run_id).where(memory.c.run_id == run_id).limit(at_most).subquery()
+    return int(connection.scalar(select(func.count()).select_from(some)) or 0)
+
+
 def write(connection: Connection, tables: Tables, run_id: str, values: Mapping[str, str | None]) -> None:
     """Write keys, None deleting one with its shares: in their order, so that writers do not deadlock."""
     for name in sorted(values):

@@ -37,7 +37,7 @@ def prune(
     states: Sequence[BatchState] = FATES,
     *,
     at_most: int | None = None,
-    forget: Callable[[str], object] | None = None,
+    forget: Callable[[str], None] | None = None,
 ) -> int:
     """Delete finished batches with their jobs and callbacks.
 
@@ -50,25 +50,24 @@ def prune(
         age: seconds since a batch was finished.
         states: how those ended that are deleted.
         at_most: no more batches than that; None: all.
-        forget: called with the id of each that is gone, to forget what is kept of it elsewhere.
+        forget: called with the id of each that is gone, for what is kept of it elsewhere.
 
     Returns:
         How many batches were deleted.
     """
     pruned, left = 0, at_most
     while found := database.transact(pruning.prunable, database.tables, age, states, min(_CHUNK, left or _CHUNK)):
-        for batch_id in found:
-            if _delete(database, batch_id):
-                pruned += 1
-                if forget is not None:
-                    forget(batch_id)
+        pruned += sum(_delete(database, batch_id, forget) for batch_id in found)
         left = None if left is None else left - len(found)
         if left is not None and left <= 0:
             break
     return pruned
 
 
-def _delete(database: Database, batch_id: str) -> bool:
+def _delete(database: Database, batch_id: str, forget: Callable[[str], None] | None) -> bool:
     while database.transact(pruning.delete_jobs, database.tables, batch_id, _CHUNK):
         pass
-    return database.transact(pruning.delete_batch, database.tables, batch_id)
+    is_gone = database.transact(pruning.delete_batch, database.tables, batch_id)
+    if is_gone and forget is not None:
+        forget(batch_id)
+    return is_gone
