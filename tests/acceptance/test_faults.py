@@ -90,6 +90,7 @@ BY_THE_CLOCK = {
     "leases.end",
     "lose._lose",
     "edges.close",
+    "edges.due",
     "edges.forget_release",
 }
 
