@@ -188,9 +188,9 @@ def in_our_words(alias: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        wrapper, cause = wrapper_of(alias), error.__cause__
-        if not isinstance(cause, wrapper.Database.Error):
+        driver, cause = wrapper_of(alias).Database, error.__cause__
+        if not isinstance(cause, driver.Error):
             raise
-        is_lost = wrapper.connection is None or not wrapper.is_usable()
-        driver_error = wrapper.Database.Error
-        raise DBAPIError.instance(None, None, cause, driver_error, connection_invalidated=is_lost) from error
+        # Where a transaction can't be begun. Not asked of the connection, which some drivers would open again.
+        is_lost = isinstance(cause, (driver.OperationalError, driver.InterfaceError))
+        raise DBAPIError.instance(None, None, cause, driver.Error, connection_invalidated=is_lost) from error
