@@ -266,7 +266,7 @@ class Block:
             return
         if len(self._spool) or any(share.starts for share in self.shares):
             database.transact(self._write)
-        self.runtime.publisher.after_commit(lambda: self._publish(ready_jobs(self._spool)))
+        self._publish(ready_jobs(self._spool))
 
     def _write(self, connection: Connection) -> None:
         tables = self.runtime.database.tables
@@ -284,13 +284,21 @@ class Block:
                 memory.write(connection, tables, memory.run_of(connection, tables, batch_id), data)
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
-        self._is_published = True
-        self.runtime.publisher.publish_committed(ready)
-        self._clear()
+        self.runtime.publisher.publish(self._publishing(ready))
+        # Where it waits for the commit of a framework's transaction, the jobs are read then.
+        if not self.runtime.database.is_joined:
+            self._clear()
         # A block without jobs ends its batch, as nothing else will.
         for share in self.shares:
             if share.starts and not share.jobs:
                 self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
+
+    def _publishing(self, ready: Iterable[ReadyJob]) -> Iterator[ReadyJob]:
+        self._is_published = True
+        try:
+            yield from ready
+        finally:
+            self._clear()
 
     def _publish_joined(self) -> None:
         # What is there now: the rows of a savepoint that was rolled back are not.

@@ -273,7 +273,7 @@ def test_tables_that_are_missing(alias: str) -> None:
 def test_jobs_are_ended_after_the_commit(app: Celery, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that run are told to end once the cancel is committed, and not if it is rolled back."""
     told: list[list[str]] = []
-    monkeypatch.setattr(app.control, "revoke", lambda ids, terminate: told.append(ids))
+    monkeypatch.setattr(app.control, "revoke", lambda ids, **_: told.append(ids))
     batch = enrolled(app, 1)
     [job] = rows(app, batch_id=batch.id)
     claim(runtime_of(app).database, job.id, 1, "token")
@@ -283,3 +283,11 @@ def test_jobs_are_ended_after_the_commit(app: Celery, alias: str, monkeypatch: p
             transaction.set_rollback(not is_kept, using=alias)
             assert told == []
     assert told == [[job.id]]
+
+
+def test_an_empty_block(app: Celery, alias: str) -> None:
+    """A block without jobs ends its batch in the transaction; the callback is published behind it."""
+    with transaction.atomic(alias):
+        batch = enrolled(app)
+        assert (batch.status, messages(app)) == ("complete", [])
+    assert called(app) == [("shop.note", batch.id)]
