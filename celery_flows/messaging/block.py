@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from celery_flows.errors import BatchNotFound, BlockMisuse, InvalidSetting, NotJson, PlanInvalid, TooLong
@@ -267,7 +267,7 @@ class Block:
             return
         if len(self._spool) or any(share.starts for share in self.shares):
             database.transact(self._write)
-        self.runtime.publisher.after_commit(lambda: self._publish(ready_jobs(self._spool)))
+        self._publish(ready_jobs(self._spool))
 
     def _write(self, connection: Connection) -> None:
         tables = self.runtime.database.tables
@@ -285,14 +285,25 @@ class Block:
                 memory.write(connection, tables, memory.run_of(connection, tables, batch_id), data)
 
     def _publish(self, ready: Iterable[ReadyJob]) -> None:
-        self._is_published = True
-        with committed(self.runtime, f"What was enrolled for batch {self.batch_id}"):
-            self.runtime.publisher.publish_committed(ready)
+        # Inside a framework's transaction nothing is committed yet: an error is the caller's.
+        is_joined = self.runtime.database.is_joined
+        what = f"What was enrolled for batch {self.batch_id}"
+        with nullcontext() if is_joined else committed(self.runtime, what):
+            self.runtime.publisher.publish(self._publishing(ready))
             # A block without jobs ends its batch, as nothing else will.
             for share in self.shares:
                 if share.starts and not share.jobs:
                     self.runtime.publisher.publish(advance(self.runtime.database, share.batch_id))
-        self._clear()
+        # Where it waits for the commit of a framework's transaction, the jobs are read then.
+        if not is_joined:
+            self._clear()
+
+    def _publishing(self, ready: Iterable[ReadyJob]) -> Iterator[ReadyJob]:
+        self._is_published = True
+        try:
+            yield from ready
+        finally:
+            self._clear()
 
     def _publish_joined(self) -> None:
         # What is there now: the rows of a savepoint that was rolled back are not.

@@ -51,26 +51,21 @@ class Publisher:
         self._settings = settings
 
     def publish(self, ready: Iterable[ReadyJob]) -> int:
-        """Publish jobs that are ready, or overdue for retrying, once that is committed.
+        """Publish jobs that are ready, or overdue, once that is committed. An eager app runs them here.
 
         Returns:
             How many the broker took; none yet, where a framework's transaction is open here.
         """
         if self._database.is_joined:
-            self.after_commit(lambda: self.publish_committed(ready))
+            self.after_commit(lambda: self._publish_committed(ready))
             return 0
-        return self.publish_committed(ready)
+        return self._publish_committed(ready)
 
     def after_commit(self, action: Callable[[], Any]) -> None:
         """Do something once what was written here is committed; what eager jobs raise goes to the caller."""
         self._database.after_commit(action, is_robust=not eager.is_eager(self._app.conf))
 
-    def publish_committed(self, ready: Iterable[ReadyJob]) -> int:
-        """Publish jobs that are committed as ready. An eager app runs them here.
-
-        Returns:
-            How many the broker took.
-        """
+    def _publish_committed(self, ready: Iterable[ReadyJob]) -> int:
         with within(None), eager.raising_at_the_end(self._app):
             return self._publish_all(ready)
 

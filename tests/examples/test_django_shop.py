@@ -56,6 +56,8 @@ def test_the_shop(tmp_path: Path, redis_url: str) -> None:
         manage = str(folder / "manage.py")
         project.run(manage, "migrate", "--verbosity", "0")
         assert "(the latest)" in project.run("-m", "celery", "-A", "shop", "flows", "current")
+        # Its own tests, in a database that Django makes and drops for them; it is told to find them here.
+        assert "Ran 4 tests" in project.run(manage, "test", str(folder), "--noinput")
         with project.worker("shop", "--concurrency", "2"):
             said = project.run(manage, "shell", "-c", REQUESTS)
     assert re.findall("^= (.*)", said, re.MULTILINE) == [

@@ -131,10 +131,11 @@ class DjangoDatabase(Database):
         # delay_on_commit waits for the default database.
         if self._alias != DEFAULT_DB_ALIAS or not self.is_joined:
             return None
-        wrapper = wrapper_of(self._alias)
-        waiting = [one[1] for one in wrapper.run_on_commit]
-        wrapper.run_on_commit = [one for one in wrapper.run_on_commit if one[1] not in actions]
-        return [action for action in actions if action in waiting]
+        # Each of Django's is what savepoints it stands in, what is to be done, and whether errors are let pass.
+        wrapper, ours = wrapper_of(self._alias), {id(action) for action in actions}
+        waiting = {id(one[1]) for one in wrapper.run_on_commit}
+        wrapper.run_on_commit = [one for one in wrapper.run_on_commit if id(one[1]) not in ours]
+        return [action for action in actions if id(action) in waiting]
 
 
 class DjangoTransaction(Transaction):
@@ -188,9 +189,9 @@ def in_our_words(alias: str) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        wrapper, cause = wrapper_of(alias), error.__cause__
-        if not isinstance(cause, wrapper.Database.Error):
+        driver, cause = wrapper_of(alias).Database, error.__cause__
+        if not isinstance(cause, driver.Error):
             raise
-        is_lost = wrapper.connection is None or not wrapper.is_usable()
-        driver_error = wrapper.Database.Error
-        raise DBAPIError.instance(None, None, cause, driver_error, connection_invalidated=is_lost) from error
+        # Where a transaction can't be begun. Not asked of the connection, which some drivers would open again.
+        is_lost = isinstance(cause, (driver.OperationalError, driver.InterfaceError))
+        raise DBAPIError.instance(None, None, cause, driver.Error, connection_invalidated=is_lost) from error

@@ -18,6 +18,7 @@ from celery_flows import Batch, BatchExists, BatchFinished
 from celery_flows.contrib.django.models import FlowBatch
 from celery_flows.errors import BlockMisuse, JoinRefused, SchemaMissing
 from celery_flows.messaging.sweep import sweep
+from celery_flows.transitions.claim import claim
 
 
 def orders(alias: str) -> list[int]:
@@ -262,7 +263,31 @@ def isolated(alias: str) -> Iterator[None]:
 def test_tables_that_are_missing(alias: str) -> None:
     """Where the tables are missing that is said, and a transaction that is open goes on."""
     with django_app(alias, table_prefix="nowhere_") as app, transaction.atomic(alias):
-        with pytest.raises(SchemaMissing):
-            Batch.create(app=app)
+        for use in (Batch.list, Batch.create):
+            with pytest.raises(SchemaMissing):
+                use(app=app)
         Order.objects.using(alias).create(number=1)
     assert orders(alias) == [1]
+
+
+def test_jobs_are_ended_after_the_commit(app: Celery, alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that run are told to end once the cancel is committed, and not if it is rolled back."""
+    told: list[list[str]] = []
+    monkeypatch.setattr(app.control, "revoke", lambda ids, **_: told.append(ids))
+    batch = enrolled(app, 1)
+    [job] = rows(app, batch_id=batch.id)
+    claim(runtime_of(app).database, job.id, 1, "token")
+    for is_kept in (False, True):
+        with transaction.atomic(alias):
+            batch.cancel(terminate=True)
+            transaction.set_rollback(not is_kept, using=alias)
+            assert told == []
+    assert told == [[job.id]]
+
+
+def test_an_empty_block(app: Celery, alias: str) -> None:
+    """A block without jobs ends its batch in the transaction; the callback is published behind it."""
+    with transaction.atomic(alias):
+        batch = enrolled(app)
+        assert (batch.status, messages(app)) == ("complete", [])
+    assert called(app) == [("shop.note", batch.id)]
