@@ -74,7 +74,7 @@ class DriverMissing(FlowsError):
 class SchemaMissing(FlowsError):
     """The database has no celery-flows tables yet. Make them with
     `celery -A your_project flows upgrade`, or without an app with
-    `celery-flows --database-url URL upgrade`."""
+    `celery-flows --database-url URL upgrade`; in a Django project with `python manage.py migrate`."""
 
 
 class SchemaOutdated(FlowsError):
