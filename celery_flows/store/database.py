@@ -278,8 +278,7 @@ class Database:
                 time.sleep(0.005 * (attempt - 1))
         raise AssertionError("unreachable")
 
-    @staticmethod
-    def _run_once(engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
+    def _run_once(self, engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
         connection = _connect(engine)
         try:
             # One for all its statements: to make one takes a fifth of what a statement does.
@@ -287,6 +286,8 @@ class Database:
             try:
                 if prepared.then is None:
                     return prepared.run(cursor, values)
+                if self.is_joined:
+                    return prepared.run_both(cursor, values)
                 return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
             except BaseException:
                 connection.info.pop(_CURSOR, None)
