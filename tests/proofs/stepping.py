@@ -50,11 +50,11 @@ class Gated(Database):
         sa.event.listen(engine, "rollback", self._rollback)
         return engine
 
-    def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> Any:  # type: ignore[override]
+    def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
         said = f"{prepared.sql}; {prepared.then.sql}" if prepared.then else prepared.sql
         self._pass(said)
         self.footsteps.alone(said)
-        return Database._run_once(engine, prepared, values)
+        return super()._run_once(engine, prepared, values)
 
     def _note_connection(self, connection: Any, record: Any, proxy: Any) -> None:
         if self.dialect == "postgresql":
