@@ -14,7 +14,7 @@ from celery import Celery, chain, group
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from typed_jobs import Document, Enrich, Enriched, enrich, error_of, in_batch, index
 
-from celery_flows import Batch, Orchestration, TypedTask, Workflow, current_job, typed_task
+from celery_flows import Batch, Orchestration, Sequence, TypedTask, Workflow, current_job, step, typed_task
 from celery_flows.errors import BadInput, NotJson, NotTyped
 
 
@@ -102,6 +102,18 @@ def test_bad_input_and_output_are_not_tried_again(app: Celery) -> None:
     assert error_of(app, in_batch(stubborn, doc_id=1))[0] == "BadInput"
     name, said = error_of(app, in_batch(stubborn, doc_id="a"))
     assert (name, "words: Input should be a valid integer" in said) == ("BadOutput", True)
+
+
+def test_a_plans_retries_are_not_used_for_it(app: Celery) -> None:
+    """A step that is tried again when it raises is not, where what it was given can't be right."""
+
+    class Stepped(Sequence):
+        one = step("typed.enrich", retries=3)
+
+    run = Stepped.start(doc_id=1)
+    work(app)
+    [failed] = run.failed_jobs
+    assert (failed.error_class, failed.attempts) == ("BadInput", 1)
 
 
 @typed_task(name="typed.wrong")
