@@ -192,6 +192,8 @@ class Ending(NamedTuple):
     token: str | None = None
     #: What it returned, as JSON, where somebody needs it.
     result: str | None = None
+    #: Whether others were known to wait for it.
+    blocks: bool = False
 
     def values(self) -> dict[str, Any]:
         """What a statement that ends it is given."""
@@ -288,11 +290,11 @@ def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
 
 
-def hold_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
-    """Lock a job that runs under a claim; say whether it does."""
+def touch_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
+    """Write the row of a job that runs under a claim, and for which others wait; say whether it does."""
     jobs = tables.jobs
     mine = (jobs.c.id == job_id) & (jobs.c.token == token) & (jobs.c.state == JobState.RUNNING)
-    return connection.execute(select(jobs.c.id).where(mine).with_for_update()).first() is not None
+    return connection.execute(update(jobs).where(mine).values(blocks=1)).rowcount == 1
 
 
 def hold_running(connection: Connection, tables: Tables, job_id: str) -> bool:

@@ -82,7 +82,7 @@ def no_lock_on_what_is_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 def no_look_at_the_grower(patch: pytest.MonkeyPatch) -> None:
     """Add jobs without seeing whether the job that adds them was given up."""
-    patch.setattr(jobs, "hold_claimed", lambda *_: True)
+    patch.setattr(jobs, "touch_claimed", lambda *_: True)
 
 
 def no_lock_on_what_has_not_begun(patch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_edges_close_for_what_has_ended(
     claim(database, "a", 1, "first")
     lose(database, "a", "first", LossPolicy("retry", 3), "it was stopped")
     claim(database, "a", 2, "second")
-    settle(database, jobs.Ending("a", JobState.COMPLETE, delivery=1, token="first"), batch_id="flow")
+    settle(database, jobs.Ending("a", JobState.COMPLETE, delivery=1, token="first", blocks=True), batch_id="flow")
     assert states(database, "a", "b") == "running waiting"
     assert edges_of(database) == [("a", "b", is_guarded)]
 

@@ -207,7 +207,7 @@ def test_an_outcome_that_is_refused_releases_nothing(database: Database, state: 
     claim(database, "a", 1, "first")
     lose(database, "a", "first", LossPolicy("retry", 3), "it was stopped")
     assert claim(database, "a", 2, "second") == 2
-    assert settle(database, Ending("a", state, delivery=1, token="first"), batch_id=BATCH) == []
+    assert settle(database, Ending("a", state, delivery=1, token="first", blocks=True), batch_id=BATCH) == []
     assert states(database, "a", "b", "c", "d") == "running waiting waiting waiting"
     assert {is_open for *_, is_open in edges_of(database)} == {True}
 
@@ -236,7 +236,8 @@ def test_the_sweep_leaves_alone_who_is_at_it(database: Database) -> None:
     mortal = Mortal(database.url)
     mortal.left = 1
     with pytest.raises(Died):
-        ends(mortal, "a")
+        # Told so, a database that can lets b go in the same breath.
+        ends(mortal, "a", blocks=False)
     mortal.close()
     assert release_left(database, 60) == ([], [])
     age(database, "releasing_since", ["a"], 61)
