@@ -141,9 +141,9 @@ def nested(database: Database) -> None:
 # ---------------------------------------------------------------- actors
 
 
-def ends(job: str, state: JobState = JobState.COMPLETE, batch: str = BATCH) -> Act:
-    """A worker settles a job."""
-    ending = Ending(job, state, delivery=1, token=f"token-{job}", blocks=True)
+def ends(job: str, state: JobState = JobState.COMPLETE, batch: str = BATCH, *, is_told: bool = True) -> Act:
+    """A worker settles a job, told or not by its message that others wait for that."""
+    ending = Ending(job, state, delivery=1, token=f"token-{job}", blocks=is_told)
     return lambda database: settle(database, ending, batch_id=batch)
 
 

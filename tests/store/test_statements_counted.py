@@ -81,7 +81,7 @@ def test_a_job_that_fails_in_a_batch_that_has_failed_costs_no_more(database: Dat
 
 
 def test_a_step_costs_a_fixed_number(database: Database, counted: Count) -> None:
-    """A job of a sequence ends, and the next is let go: one statement where the database can, and one for its mark.
+    """A job of a sequence ends, and lets the next one go: one statement where that can be, and one for its mark.
 
     Nobody looks for an unfinished job: there is the next.
     """
