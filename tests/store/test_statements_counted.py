@@ -149,7 +149,7 @@ def test_finishing_costs_a_fixed_number(database: Database, counted: Count, call
         database.run(complete, at_id=job, at_delivery=1, at_token="t")
     counted.since()
     assert len(advance(database, batch_id)) == callbacks
-    assert len(counted.since()) == (13 if callbacks else 12)
+    assert len(counted.since()) == (8 if callbacks else 7)
 
 
 def test_looking_costs_one_statement(database: Database, counted: Count) -> None:
