@@ -73,6 +73,7 @@ def test_a_join_opens_with_the_last_of_many(database: Database, order: tuple[str
 def test_many_wait_for_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """They become ready chunk by chunk, and none is left out."""
     monkeypatch.setattr("celery_flows.transitions.release._CHUNK", 3)
+    monkeypatch.setattr("celery_flows.store.relay._MOST", 3)
     names = [f"b{number}" for number in range(8)]
     start(database, " ".join(f"a>{name}" for name in names))
     assert runs(database, "a") == names
