@@ -24,7 +24,7 @@ from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import tallies
 from celery_flows.store.jobs import probe
-from celery_flows.store.statements import execute, one_of
+from celery_flows.store.statements import execute, one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY, utcnow
 
@@ -148,12 +148,17 @@ def outlook(tables: Tables, dialect: str) -> Select[Any]:
     return select(batches.c.state, batches.c.tolerate, *sums, unfinished).where(batches.c.id == batch_id)
 
 
-def start(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Let a batch begin, and run if it has no fate yet; say whether it had not begun. The caller holds its row."""
+def start(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Let a batch begin that has not, and run if it has no fate yet. The caller holds its row."""
+    execute(connection, tables, _start, at_batch=batch_id)
+
+
+def _start(tables: Tables, dialect: str) -> Update:
     batches = tables.batches
-    state = case((batches.c.state == BatchState.PENDING, BatchState.RUNNING), else_=batches.c.state)
-    statement = update(batches).where(batches.c.id == batch_id, batches.c.started_at.is_(None))
-    return connection.execute(statement.values(state=state, started_at=utcnow())).rowcount == 1
+    is_pending = batches.c.state == word(BatchState.PENDING)
+    state = case((is_pending, word(BatchState.RUNNING)), else_=batches.c.state)
+    unbegun = update(batches).where(batches.c.id == bindparam("at_batch"), batches.c.started_at.is_(None))
+    return unbegun.values(state=state, started_at=utcnow())
 
 
 def decide(connection: Connection, tables: Tables, batch_id: str, fate: BatchState) -> None:
