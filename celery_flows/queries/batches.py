@@ -8,13 +8,14 @@ from typing import Any
 
 from celery_flows.codec import decode
 from celery_flows.errors import BatchNotFound
+from celery_flows.shown.snapshot import Snapshot
 from celery_flows.states import BatchState
 from celery_flows.store import lists
 from celery_flows.store.database import Connection, Database
 
 
 @dataclass(frozen=True)
-class BatchRecord:
+class BatchRecord(Snapshot):
     """A batch's row at one moment; times are aware, in UTC."""
 
     id: str
