@@ -16,6 +16,9 @@ from celery_flows.settings import DATABASE_URL_VARIABLE as _URL
 APP: Final = "celery_flows.app"
 SETTINGS: Final = "celery_flows.settings"
 
+#: Where a command keeps whether it was asked for JSON.
+JSON: Final = "celery_flows.json"
+
 _SHARED: Final = {
     "upgrade": "celery_flows.cli.schema:upgrade",
     "downgrade": "celery_flows.cli.schema:downgrade",

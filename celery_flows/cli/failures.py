@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from celery_flows.cli import JSON
 from celery_flows.cli.target import Target
 from celery_flows.errors import BatchNotFound, FlowsError
 from celery_flows.store.troubles import Trouble, trouble
@@ -42,8 +43,18 @@ class Unreachable(Failure):
     exit_code = UNREACHABLE
 
 
+def _ask_for_json(context: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's signature
+    context.meta[JSON] = value
+
+
 class FlowsCommand(click.Command):
-    """A command whose expected failures are one line, not a traceback."""
+    """A command that has `--json`, and whose expected failures are one line, not a traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        said = "One JSON object per line, for programs."
+        json = click.Option(["--json"], is_flag=True, expose_value=False, callback=_ask_for_json, help=said)
+        self.params.append(json)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
