@@ -27,7 +27,10 @@ class Markup(str):
 
 def element(tag: str, *children: str, **attributes: str) -> Markup:
     """An element; children and attributes that are not HTML are escaped."""
-    given = "".join(f' {name.replace("_", "-")}="{_escaped(value)}"' for name, value in attributes.items())
+    # Names that Python has for itself end with an underscore.
+    given = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"' for name, value in attributes.items()
+    )
     return Markup(f"<{tag}{given}>{''.join(map(_escaped, children))}</{tag}>")
 
 
