@@ -9,7 +9,7 @@ from typing import Any, Final, overload
 
 from celery_flows.codec import decode
 from celery_flows.errors import InvalidSetting
-from celery_flows.states import JobState
+from celery_flows.states import TERMINAL, JobState
 from celery_flows.store import lists
 from celery_flows.store.database import Database
 
@@ -86,6 +86,73 @@ def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
     return [(row.name, JobState(row.state)) for row in rows]
 
 
+@dataclass(frozen=True)
+class CallbackRecord:
+    """A callback's row at one moment."""
+
+    id: str
+    #: "complete", "failure" or "settled".
+    event: str
+    task: str
+    state: JobState
+    error_class: str | None
+    error_message: str | None
+    attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+def callbacks(
+    database: Database, batch_id: str, round_: int, redact: Redact | None = None
+) -> list[CallbackRecord]:
+    """The callbacks of a batch's round, in the order in which they were added."""
+    with database.reading() as connection:
+        rows = lists.callbacks(connection, database.tables, batch_id, round_)
+    return [
+        CallbackRecord(
+            id=row.id,
+            event=row.event,
+            task=row.task,
+            state=JobState(row.state),
+            error_class=row.error_class,
+            error_message=_message(row, redact),
+            attempts=row.attempt,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+        for row in rows
+    ]
+
+
+def jobs_page(
+    database: Database,
+    batch_id: str,
+    *,
+    states: Sequence[JobState] = (),
+    after: str = "",
+    limit: int = 100,
+    redact: Redact | None = None,
+) -> list[JobRecord]:
+    """The next jobs of a batch behind an id, in order of id.
+
+    Each outcome is read from the index by itself, and as far as the page needs it.
+
+    Args:
+        states: only those in one of these; none: in any.
+    """
+    found: list[Any] = []
+    with database.reading() as connection:
+        for outcome in (None, *TERMINAL):
+            meant = [one for one in states if (one if one in TERMINAL else None) == outcome]
+            if meant or not states:
+                of = None if outcome is None else [outcome]
+                unfinished = meant if outcome is None else []
+                found += lists.jobs_after(
+                    connection, database.tables, batch_id, of, after, limit, states=unfinished
+                )
+    return [_record(row, redact) for row in sorted(found, key=lambda row: row.id)[:limit]]
+
+
 class JobList(Sequence[JobRecord]):
     """A batch's jobs of one sort, in order of id, read when they are asked for.
 
@@ -160,11 +227,8 @@ class JobList(Sequence[JobRecord]):
 
 def _record(row: Any, redact: Redact | None) -> JobRecord:
     args, kwargs = decode(row.args) or [], decode(row.kwargs) or {}
-    message = row.error_message
     if redact is not None and redact.arguments is not None:
         args, kwargs = redact.arguments(row.task, args, kwargs)
-    if redact is not None and redact.error is not None and message is not None:
-        message = redact.error(row.task, message)
     return JobRecord(
         id=row.id,
         kind=row.kind,
@@ -173,10 +237,17 @@ def _record(row: Any, redact: Redact | None) -> JobRecord:
         kwargs=kwargs,
         state=JobState(row.state),
         error_class=row.error_class,
-        error_message=message,
+        error_message=_message(row, redact),
         attempts=row.attempt,
         enrolled_at=row.enrolled_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         name=row.name,
     )
+
+
+def _message(row: Any, redact: Redact | None) -> str | None:
+    message: str | None = row.error_message
+    if redact is not None and redact.error is not None and message is not None:
+        message = redact.error(row.task, message)
+    return message
