@@ -80,7 +80,7 @@ class FlowsCommand(click.Command):
         try:
             return super().invoke(ctx)
         except BatchNotFound as error:
-            raise NotFound(f"{error} Which there are says: flows list") from error
+            raise NotFound(f"{error} See which there are: flows list") from error
         except BatchAmbiguous as error:
             raise UsedWrongly(str(error)) from error
         except FlowsError as error:

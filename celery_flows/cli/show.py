@@ -16,7 +16,7 @@ from celery_flows.cli.target import Target
 from celery_flows.cli.words import counted, line_of, moment
 from celery_flows.queries.batches import batch, find_id
 from celery_flows.queries.jobs import callbacks
-from celery_flows.queries.progress import progress
+from celery_flows.queries.progress import progress, total_progress
 
 #: Of a context, and of an error, people are shown as much.
 _LONGEST = 500
@@ -31,16 +31,22 @@ def show(context: click.Context, batch_id: str) -> None:
     with target.reading() as database:
         found = batch(database, find_id(database, batch_id))
         now = progress(database, found.id)
+        in_all = total_progress(database, found.id)
         told = callbacks(database, found.id, found.round, target.redact)
         inside = look_inside(database, found.id)
         failed, are_more = failed_jobs(database, found.id, inside, target.redact)
     record = {
         **of_batch(found, now),
+        "total_progress": in_all.to_dict(),
         "callbacks": [of_job(one) for one in told],
         "children": [_record(node) for node in inside.nodes],
         "failed_jobs": [{**of_job(one.job), "batch_id": one.batch_id} for one in failed],
     }
-    written = [*_facts(record, line_of(now)), *_callbacks(record), *_children(record, inside)]
+    written = [
+        *_facts(record, line_of(now), line_of(in_all) if inside.nodes else None),
+        *_callbacks(record),
+        *_children(record, inside),
+    ]
     written += _failed(record, failed, are_more=are_more)
     out.say(record, "\n".join(written))
 
@@ -49,12 +55,13 @@ def _record(node: Node) -> dict[str, Any]:
     return {**of_batch(node.batch, node.progress), "children": [_record(one) for one in node.inside.nodes]}
 
 
-def _facts(record: Record, progress: str) -> Iterator[str]:
+def _facts(record: Record, progress: str, in_all: str | None) -> Iterator[str]:
     yield click.style(f"Batch {record['id']}", bold=True)
     facts = {
         "is": printable(record["description"] or ""),
         "state": coloured(state_of(record)),
         "progress": progress,
+        "in all": in_all,
         "kind": f"{record['kind']} ({record['flow']})" if record["flow"] else record["kind"],
         "tags": printable(", ".join(record["tags"])),
         "key": printable(record["key"] or ""),

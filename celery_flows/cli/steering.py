@@ -9,12 +9,13 @@ import click
 from celery_flows.cli.consent import see_consent
 from celery_flows.cli.failures import FlowsCommand
 from celery_flows.cli.output import Output
-from celery_flows.cli.target import Target, Undecodable
+from celery_flows.cli.target import Target
 from celery_flows.cli.words import counted
 from celery_flows.errors import BatchUnfinished
 from celery_flows.messaging.steering import cancel_batch, retry_batch
 from celery_flows.queries.batches import BatchRecord, batch, find_id
 from celery_flows.queries.progress import total_progress
+from celery_flows.settings import Settings
 from celery_flows.store import schema
 from celery_flows.store.database import Database
 from celery_flows.transitions.cancel import cancel as cancel_rows
@@ -39,18 +40,17 @@ def cancel(
     if terminate:
         _ = target.runtime
     plans = [{**plan, "terminate": terminate} for plan in _read(target, batch_ids, _plan_of_cancel)]
-    is_asked = not dry_run and any(not plan["is_finished"] for plan in plans)
-    if is_asked:
-        see_consent(f"Cancel {'; '.join(map(_cancel_words, plans))}", yes=yes)
+    unfinished = [_cancel_words(plan) for plan in plans if not plan["is_finished"]]
+    if unfinished and not dry_run:
+        see_consent(f"Cancel {', '.join(unfinished)}", yes=yes)
     for plan in plans:
         left = 0 if dry_run else _cancel(target, plan["id"], terminate=terminate)
         said = f"{'Would cancel' if dry_run else 'Cancelled'} {_cancel_words(plan)}."
+        if plan["is_finished"]:
+            said = f"Batch {plan['id']} is finished ({plan['state']}): there is nothing to cancel."
         out.say({"dry_run": dry_run, **plan, "callbacks_left_to_sweep": left}, said)
         if left:
-            lease = f"{target.settings.lease_timeout:g} s"
-            out.note(
-                f"Without the app nothing is published: {counted(left, 'callback')} wait for the sweep, {lease}."
-            )
+            out.note(_left_words(left, target.settings))
 
 
 @click.command(cls=FlowsCommand)
@@ -96,10 +96,15 @@ def _plan_of_cancel(database: Database, record: BatchRecord) -> dict[str, Any]:
 
 
 def _cancel_words(plan: dict[str, Any]) -> str:
-    if plan["is_finished"]:
-        return f"nothing of batch {plan['id']}, which is finished ({plan['state']})"
-    running = f"{plan['running']:,} that run {'end' if plan['terminate'] else 'may finish'}"
-    return f"batch {plan['id']}: {counted(plan['not_started'], 'job')} not started; {running}"
+    end = "are ended" if plan["terminate"] else "may finish"
+    running = f", and {plan['running']:,} that run and {end}" if plan["running"] else ""
+    return f"batch {plan['id']} ({counted(plan['not_started'], 'job')} not started{running})"
+
+
+def _left_words(left: int, settings: Settings) -> str:
+    most = settings.lease_timeout + settings.sweep_interval
+    waits = f"{counted(left, 'callback')} {'waits' if left == 1 else 'wait'}"
+    return f"Without the app nothing is published: {waits} for the sweep, up to {most:g} s."
 
 
 def _cancel(target: Target, batch_id: str, *, terminate: bool) -> int:
@@ -108,7 +113,7 @@ def _cancel(target: Target, batch_id: str, *, terminate: bool) -> int:
         target.import_tasks()
         cancel_batch(target.runtime, batch_id, terminate=terminate)
         return 0
-    with target.database(codec=Undecodable(), on_first_use=schema.check) as database:
+    with target.database(on_first_use=schema.check) as database:
         return len(cancel_rows(database, batch_id).ready)
 
 

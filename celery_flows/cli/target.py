@@ -31,21 +31,6 @@ class Encrypted:
         return '"(encrypted)"'
 
 
-class Undecodable(Encrypted):
-    """The same where something is done with what is read, which must be right then."""
-
-    def decode(self, text: str) -> str:  # noqa: ARG002  # a codec's signature
-        """Give up.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError(
-            problem="What jobs were given is encrypted here, and only your app can read it: "
-            "celery -A your_project flows ... What was done by now stays done, and the sweep does the rest."
-        )
-
-
 class Target:
     """The settings that a command works with, read when it needs them, and the app, where there is one."""
 
