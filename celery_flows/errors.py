@@ -101,6 +101,13 @@ class BatchNotFound(FlowsError):
     batch_id: object
 
 
+class BatchAmbiguous(FlowsError):
+    """Several batches have an id that begins with {prefix!r}: {candidates}. Write more of it."""
+
+    prefix: str
+    candidates: str
+
+
 class BatchFinished(FlowsError):
     """Batch {batch_id} is finished ({state}), so nothing can be added to it.
     Make a new one with Batch.create()."""

@@ -27,10 +27,13 @@ Record: TypeAlias = Mapping[str, Any]
 #: The colours of states, of batches, jobs, workers and checks.
 COLOURS: Final = {
     "complete": "green",
+    "alive": "green",
     "running": "cyan",
     "retrying": "yellow",
     "cancelled": "yellow",
+    "silent": "yellow",
     "failed": "red",
+    "dead": "red",
 }
 
 #: The least that is left of a column that gives way.
@@ -115,8 +118,9 @@ def _plain(value: Any) -> Any:
 
 
 def coloured(word: str) -> str:
-    """A state in its colour, which is left away again where it goes to no terminal."""
-    return click.style(word, fg=COLOURS[word]) if word in COLOURS else word
+    """A state, with what is said of it, in its colour; where it goes to no terminal that is left away again."""
+    colour = COLOURS.get(word.partition(" ")[0])
+    return word if colour is None else click.style(word, fg=colour)
 
 
 def printable(text: str) -> str:

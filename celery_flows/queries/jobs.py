@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, overload
 
-from celery_flows.queries.record import JobRecord, JobRecords, job_record
+from celery_flows.queries.record import JobRecord, JobRecords, job_record, shown_message
 from celery_flows.queries.redact import Redact
 from celery_flows.shown import html
 from celery_flows.shown.words import in_brackets, pretty, short
-from celery_flows.states import JobState
+from celery_flows.states import TERMINAL, JobState
 from celery_flows.store import lists
 from celery_flows.store.database import Database
 
@@ -30,6 +32,73 @@ def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
     with database.reading() as connection:
         rows = lists.named(connection, database.tables, batch_id)
     return [(row.name, JobState(row.state)) for row in rows]
+
+
+@dataclass(frozen=True)
+class CallbackRecord:
+    """A callback's row at one moment."""
+
+    id: str
+    #: "complete", "failure" or "settled".
+    event: str
+    task: str
+    state: JobState
+    error_class: str | None
+    error_message: str | None
+    attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+def callbacks(
+    database: Database, batch_id: str, round_: int, redact: Redact | None = None
+) -> list[CallbackRecord]:
+    """The callbacks of a batch's round, in the order in which they were added."""
+    with database.reading() as connection:
+        rows = lists.callbacks(connection, database.tables, batch_id, round_)
+    return [
+        CallbackRecord(
+            id=row.id,
+            event=row.event,
+            task=row.task,
+            state=JobState(row.state),
+            error_class=row.error_class,
+            error_message=shown_message(row, redact),
+            attempts=row.attempt,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+        for row in rows
+    ]
+
+
+def jobs_page(
+    database: Database,
+    batch_id: str,
+    *,
+    states: Sequence[JobState] = (),
+    after: str = "",
+    limit: int = 100,
+    redact: Redact | None = None,
+) -> JobRecords:
+    """The next jobs of a batch behind an id, in order of id.
+
+    Each outcome is read from the index by itself, and as far as the page needs it.
+
+    Args:
+        states: only those in one of these; none: in any.
+    """
+    found: list[Any] = []
+    with database.reading() as connection:
+        for outcome in (None, *TERMINAL):
+            meant = [one for one in states if (one if one in TERMINAL else None) == outcome]
+            if meant or not states:
+                of = None if outcome is None else [outcome]
+                unfinished = meant if outcome is None else []
+                found += lists.jobs_after(
+                    connection, database.tables, batch_id, of, after, limit, states=unfinished
+                )
+    return JobRecords(job_record(row, redact) for row in sorted(found, key=lambda row: row.id)[:limit])
 
 
 class JobList(Sequence[JobRecord]):

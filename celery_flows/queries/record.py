@@ -62,11 +62,8 @@ class JobRecords(list[JobRecord]):
 def job_record(row: Any, redact: Redact | None) -> JobRecord:
     """What a row says, with what is to be hidden hidden."""
     args, kwargs = decode(row.args) or [], decode(row.kwargs) or {}
-    message = row.error_message
     if redact is not None and redact.arguments is not None:
         args, kwargs = redact.arguments(row.task, args, kwargs)
-    if redact is not None and redact.error is not None and message is not None:
-        message = redact.error(row.task, message)
     return JobRecord(
         id=row.id,
         kind=row.kind,
@@ -75,13 +72,21 @@ def job_record(row: Any, redact: Redact | None) -> JobRecord:
         kwargs=kwargs,
         state=JobState(row.state),
         error_class=row.error_class,
-        error_message=message,
+        error_message=shown_message(row, redact),
         attempts=row.attempt,
         enrolled_at=row.enrolled_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         name=row.name,
     )
+
+
+def shown_message(row: Any, redact: Redact | None) -> str | None:
+    """What an error said, as far as it is to be shown."""
+    message: str | None = row.error_message
+    if redact is not None and redact.error is not None and message is not None:
+        message = redact.error(row.task, message)
+    return message
 
 
 def jobs_table(jobs: Iterable[JobRecord]) -> str:

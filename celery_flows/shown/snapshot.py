@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from time import monotonic
 
 
-@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Something that was read, and may have changed since."""
+    """The base of dataclasses for what was read, and may have changed since.
 
-    _read_at: float = field(default_factory=monotonic, init=False, compare=False, repr=False)
+    When it was read is none of their fields.
+    """
+
+    _read_at: float
+
+    def __post_init__(self) -> None:
+        # They may be frozen.
+        object.__setattr__(self, "_read_at", monotonic())
 
     @property
     def age(self) -> float:

@@ -69,6 +69,14 @@ def test_what_is_before_several_stands_over_their_middle() -> None:
     assert places["a"].across < places["b"].across < places["c"].across
 
 
+def test_what_is_after_one_stands_under_it() -> None:
+    """Also at the side, where its rank has nothing else."""
+    arrows = [("top", "a"), ("top", "b"), ("top", "c"), ("a", "x"), ("x", "y")]
+    places = lay_out(dict.fromkeys(["top", "a", "b", "c", "x", "y"], SIZE), arrows).places
+    assert abs(places["x"].across - places["a"].across) < 20
+    assert abs(places["y"].across - places["x"].across) < 20
+
+
 def test_a_long_arrow_goes_around_what_is_between() -> None:
     """It passes beside the boxes of the ranks that it crosses."""
     sizes = dict.fromkeys(["a", "b", "c"], SIZE)

@@ -11,16 +11,10 @@ from celery_flows.cli import SETTINGS
 from celery_flows.cli.demo.files import Folder, Unsuitable, list_files
 from celery_flows.cli.demo.play import play
 from celery_flows.cli.demo.stage import Stage, set_up
-from celery_flows.cli.failures import Failure, FlowsCommand
+from celery_flows.cli.failures import FlowsCommand, UsedWrongly
 
 #: What is not part of the standard library's own source, and may change while it is read.
 _NOT_STANDARD = frozenset({"__pycache__", "site-packages", "dist-packages"})
-
-
-class UsedWrongly(Failure):
-    """The end of a demo that was given nothing to work on."""
-
-    exit_code = click.UsageError.exit_code
 
 
 @click.command(cls=FlowsCommand)

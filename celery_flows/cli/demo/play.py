@@ -11,13 +11,14 @@ import click
 
 from celery_flows.batch import Batch
 from celery_flows.cli.demo.files import Folder
-from celery_flows.cli.demo.show import open_show
 from celery_flows.cli.demo.stage import Stage
 from celery_flows.cli.demo.tally import Totals, add_up, measure_file
 from celery_flows.cli.demo.tasks import MANIFEST
 from celery_flows.cli.demo.watch import Watch
 from celery_flows.cli.demo.workers import LOG
 from celery_flows.cli.failures import Failure
+from celery_flows.cli.live import open_bar, say
+from celery_flows.cli.words import line_of
 
 #: Seconds between two looks.
 _INTERVAL = 0.25
@@ -65,11 +66,13 @@ def _enroll(stage: Stage, batch: Batch, folder: Folder, must_fail: str | None) -
 def _watch(stage: Stage, watch: Watch) -> None:
     """Show the progress until the manifest is written."""
     changed, seen = time.monotonic(), None
-    with open_show() as show:
+    with open_bar() as bar:
         while seen is None or seen.pending or not (stage.run / MANIFEST).exists():
             progress = watch.look()
             if seen is None or dict(progress) != dict(seen):
-                show(progress)
+                # A child batch that failed is a failed job of the batch above it.
+                words = line_of(progress, aside=", batches above included")
+                say(words) if bar is None else bar(progress, words)
                 changed, seen = time.monotonic(), progress
             if not stage.workers.are_alive() or time.monotonic() - changed > _PATIENCE:
                 raise Failure(f"Nothing goes on any more; the workers' log is {stage.run / LOG}")

@@ -11,8 +11,8 @@ from celery import Celery
 from kombu import Queue
 
 from celery_flows.batch import Batch
-from celery_flows.cli.demo.show import say
 from celery_flows.cli.demo.tally import Measure, add_up, measure_file
+from celery_flows.cli.live import say
 from celery_flows.flows import Flows
 from celery_flows.job import current_job
 
