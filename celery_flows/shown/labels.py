@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from celery_flows.plan import Node
+from celery_flows.shown.words import printable
 from celery_flows.states import JobState, Kind
 
 #: Where each job of a plan stands, where that is known.
@@ -28,18 +29,23 @@ URGENCY = (
 def task_of(node: Node) -> str:
     """What a job calls: a task, or a flow with its kind."""
     task = node.task or ("then" if node.kind is Kind.JOIN else node.kind)
-    return f"{task} ({node.call.kind})" if node.call is not None else task
+    return _plain(f"{task} ({node.call.kind})" if node.call is not None else task)
 
 
 def name_of(node: Node) -> str | None:
     """What others know a job by, where that says more than its task."""
-    return None if node.name == node.task else node.name
+    return None if node.name is None or node.name == node.task else _plain(node.name)
 
 
 def label_of(node: Node) -> str:
     """Both in one line."""
     name = name_of(node)
     return task_of(node) if name is None else f"{name}: {task_of(node)}"
+
+
+def _plain(text: str) -> str:
+    """A text in one line, whatever a user wrote."""
+    return printable(text.replace("\n", " ").replace("\t", " "))
 
 
 def urgency(state: JobState | None) -> int:
