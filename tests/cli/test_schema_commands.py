@@ -55,7 +55,8 @@ def test_downgrade_asks(tmp_path: Path) -> None:
     """Without a yes nothing is dropped."""
     url = f"sqlite:///{tmp_path / 'flows.sqlite3'}"
     flows(url, "upgrade")
-    assert flows(url, "downgrade", "-1").code == 1
+    done = flows(url, "downgrade", "-1")
+    assert (done.code, done.err.endswith("say --yes.\n")) == (2, True)
     assert flows(url, "check").code == 0
 
 
@@ -104,7 +105,7 @@ def test_prune(project: Path) -> None:
     run("celery", "-A", "shop", "flows", "upgrade", cwd=project)
     ended = "import shop; from celery_flows import Batch; b = Batch.create(); b.cancel(); print(b.id)"
     run("python", "-c", ended, cwd=project)
-    prune = ("celery", "-A", "shop", "flows", "prune", "--older-than")
+    prune = ("celery", "-A", "shop", "flows", "prune", "--yes", "--older-than")
     assert run(*prune, "30d", cwd=project).out == "Batches pruned: 0\n"
     assert run(*prune, "0s", "--state", "failed", cwd=project).out == "Batches pruned: 0\n"
     assert run(*prune, "0s", cwd=project).out == "Batches pruned: 1\n"
