@@ -365,7 +365,7 @@ class BadParams(FlowsError):
 
 class PlanTooLarge(FlowsError):
     """{jobs} jobs can't be drawn: too few of them are alike, so that {boxes} boxes would be left, and {most} are
-    as many as one could look at. A tree takes any number: print the preview, or `graph --format tree`."""
+    as many as one could look at. A tree takes any number: print the preview, or say graph --format tree."""
 
     jobs: int
     boxes: int

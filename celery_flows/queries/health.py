@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -109,6 +110,8 @@ def _stranded(connection: Connection, database: Database) -> list[str]:
 
 def tasks(database: Database) -> dict[str, int]:
     """The tasks that unfinished work calls, with how many jobs and callbacks do."""
+    found = Counter[str]()
     with database.reading() as connection:
-        rows = health.tasks(connection, database.tables)
-    return {row.task: row.jobs for row in rows}
+        for row in health.tasks(connection, database.tables):
+            found[row.task] += row.jobs
+    return dict(found)
