@@ -183,6 +183,12 @@ def test_an_id_of_none_is_not_found(app: Celery, file_url: str, given: str) -> N
 # ---------------------------------------------------------------- explain
 
 
+def test_explained(app: Celery, file_url: str) -> None:
+    """In lines, for people."""
+    done = here("explain", Batch.create(app=app).id, url=file_url)
+    assert (done.code, "Its first block has not ended" in done.out) == (0, True)
+
+
 def test_explained_for_programs(app: Celery, file_url: str) -> None:
     """What it waits for, each with since when and what is next."""
     batch = Batch.create(app=app)

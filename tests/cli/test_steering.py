@@ -184,6 +184,13 @@ def test_pruned(finished: str, app: Celery, file_url: str, *, with_app: bool) ->
     assert here("show", finished, **where).code == 3
 
 
+@pytest.mark.parametrize("age", ["a month", "30", "-1d", ""])
+def test_no_age(file_url: str, age: str) -> None:
+    """An age is a number and a unit."""
+    done = here("prune", "--older-than", age, "--yes", url=file_url)
+    assert (done.code, done.out, "such as 30d" in done.err) == (2, "", True)
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry", "prune"])
 def test_help_says_what_is_asked(command: str) -> None:
     """Each has a dry run, and JSON."""
