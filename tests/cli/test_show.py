@@ -43,7 +43,7 @@ def test_for_people(app: Celery, file_url: str) -> None:
     """What it is, its callbacks, its children as a tree, and what failed in any of them, with errors."""
     assert shown(leaderboard(app), url=file_url) == [
         "Batch ID",
-        "  is         Rescore",
+        "  about      Rescore",
         "  state      complete",
         "  progress   3 of 3 jobs (100 %), 2 failed",
         "  in all     4 of 4 jobs (100 %), 2 failed",
