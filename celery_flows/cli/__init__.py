@@ -47,15 +47,16 @@ _APPS: Final = {
 _OWN: Final = {"demo": "celery_flows.cli.demo:demo"}
 
 _EPILOG: Final = (
-    "Exit codes: 0 done; 1 failed, or the tables are missing or out of date; 2 used wrongly; "
-    "3 no such batch; 6 the database can't be reached."
+    "Exit codes: 0 done, or the watched batch is complete; 1 it failed, or the tables are missing or out of date; "
+    "2 used wrongly; 3 no such batch; 4 the time was up; 5 the batch was cancelled; 6 the database can't be "
+    "reached; 130 left by Ctrl-C."
 )
 
 
 @click.group(cls=LazyGroup, commands_at=_SHARED | _APPS, epilog=_EPILOG)
 @click.pass_context
 def flows(context: click.Context) -> None:
-    """Look after the tables of celery-flows, repair what a crash left behind, and start flows by name."""
+    """Look at batches and steer them, repair what a crash left behind, look after the tables, and start flows."""
     # Not in `context.obj`, which Celery's own commands and errors go on using.
     context.meta[APP] = context.obj.app
 
@@ -67,5 +68,5 @@ def flows(context: click.Context) -> None:
 @click.version_option(package_name="celery-flows")
 @click.pass_context
 def main(context: click.Context, /, **settings: Any) -> None:
-    """Look after the tables of celery-flows without a Celery app, or watch the demo."""
+    """Look at batches, cancel them and look after their tables without a Celery app, or watch the demo."""
     context.meta[SETTINGS] = {name: value for name, value in settings.items() if value is not None}

@@ -37,7 +37,7 @@ COLOURS: Final = {
 }
 
 #: The least that is left of a column that gives way.
-_LEAST: Final = 12
+_LEAST: Final = 10
 
 #: Between two columns.
 _GAP: Final = "  "
@@ -55,6 +55,8 @@ class Column:
     gives_way: bool = False
     #: Whether it holds states, which have colours.
     is_state: bool = False
+    #: Whether it is left away where nothing stands in it.
+    is_optional: bool = False
 
 
 class Output:
@@ -87,12 +89,13 @@ class Output:
                 self._write(as_json(record))
             return
         every = list(records)
-        cells = [[_shown(column.of(record)) for column in columns] for record in every]
+        shown = [one for one in columns if not one.is_optional or any(map(one.of, every))]
+        cells = [[_shown(column.of(record)) for column in shown] for record in every]
         if cells:
-            widths = _widths(columns, cells, shutil.get_terminal_size().columns if self.is_terminal else None)
-            self._write(_line(columns, widths, [column.title for column in columns], is_title=True))
+            widths = _widths(shown, cells, shutil.get_terminal_size().columns if self.is_terminal else None)
+            self._write(_line(shown, widths, [column.title for column in shown], is_title=True))
             for row in cells:
-                self._write(_line(columns, widths, row))
+                self._write(_line(shown, widths, row))
 
     def note(self, text: str) -> None:
         """Say something to people only, where they don't take it for a part of what they asked for."""

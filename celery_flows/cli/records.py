@@ -61,7 +61,7 @@ def batch_columns(out: Output) -> list[Column]:
         Column("AGE", lambda batch: age_of(batch["created_at"]), is_number=True),
         Column("KIND", lambda batch: batch["kind"]),
         Column("DESCRIPTION", title_of, gives_way=True),
-        Column("TAGS", lambda batch: ", ".join(batch["tags"]), gives_way=True),
+        Column("TAGS", lambda batch: ", ".join(batch["tags"]), gives_way=True, is_optional=True),
     ]
 
 
@@ -74,7 +74,7 @@ def job_columns() -> list[Column]:
         Column("TRIES", lambda job: job["attempts"], is_number=True),
         Column("STARTED", lambda job: age_of(job["started_at"]), is_number=True),
         Column("ENDED", lambda job: age_of(job["ended_at"]), is_number=True),
-        Column("ERROR", error_of, gives_way=True),
+        Column("ERROR", error_of, gives_way=True, is_optional=True),
     ]
 
 

@@ -58,7 +58,7 @@ def _record(node: Node) -> dict[str, Any]:
 def _facts(record: Record, progress: str, in_all: str | None) -> Iterator[str]:
     yield click.style(f"Batch {record['id']}", bold=True)
     facts = {
-        "is": printable(record["description"] or ""),
+        "about": printable(record["description"] or ""),
         "state": coloured(state_of(record)),
         "progress": progress,
         "in all": in_all,

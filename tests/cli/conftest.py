@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from apps import flows_app
-from celery import Celery
+from celery import Celery, _state
 
 from celery_flows.store.database import Database
 
@@ -24,3 +24,11 @@ def app(file_url: str) -> Iterator[Celery]:
     """An app on that database."""
     with flows_app(file_url) as app:
         yield app
+
+
+@pytest.fixture(autouse=True)
+def current_app() -> Iterator[None]:
+    """What a command in this process makes the current app is forgotten."""
+    before = _state._tls.current_app
+    yield
+    _state._tls.current_app = before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -143,3 +144,15 @@ def test_a_page_behind_nothing(database: Database) -> None:
     """An id that is not there is not found, here as everywhere."""
     done = listed(database, "--after", "feed")
     assert (done.code, done.err.count("\n"), "flows list" in done.err) == (3, 1, True)
+
+
+def test_a_database_that_is_away() -> None:
+    """One line without the password, and exit code 6."""
+    done = here("list", url="postgresql+psycopg://me:secret@127.0.0.1:1/shop")
+    assert (done.code, done.out, done.err.count("\n"), "secret" in done.err) == (6, "", 1, False)
+
+
+def test_no_tables(tmp_path: Path) -> None:
+    """How they are made, and exit code 1."""
+    done = here("list", url=f"sqlite:///{tmp_path / 'none.sqlite3'}")
+    assert (done.code, done.out, "celery-flows --database-url URL upgrade" in done.err) == (1, "", True)

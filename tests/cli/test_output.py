@@ -89,6 +89,15 @@ def test_without_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     assert (plain == click.unstyle(plain), "\x1b[" in capsys.readouterr().out) == (True, True)
 
 
+def test_a_column_that_may_be_left_away(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is there where something stands in it."""
+    tags = Column("TAGS", lambda one: one.get("tags"), is_optional=True)
+    output().table(RECORDS, [COLUMNS[0], tags])
+    output().table([*RECORDS, {"state": "failed", "tags": "red"}], [COLUMNS[0], tags])
+    titles = [line for line in capsys.readouterr().out.splitlines() if "STATE" in line]
+    assert [title.split() for title in titles] == [["STATE"], ["STATE", "TAGS"]]
+
+
 def test_nothing_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     """Not even a title."""
     output().table([], COLUMNS)

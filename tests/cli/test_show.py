@@ -43,7 +43,7 @@ def test_for_people(app: Celery, file_url: str) -> None:
     """What it is, its callbacks, its children as a tree, and what failed in any of them, with errors."""
     assert shown(leaderboard(app), url=file_url) == [
         "Batch ID",
-        "  is         Rescore",
+        "  about      Rescore",
         "  state      complete",
         "  progress   3 of 3 jobs (100 %), 2 failed",
         "  in all     4 of 4 jobs (100 %), 2 failed",
@@ -181,6 +181,12 @@ def test_an_id_of_none_is_not_found(app: Celery, file_url: str, given: str) -> N
 
 
 # ---------------------------------------------------------------- explain
+
+
+def test_explained(app: Celery, file_url: str) -> None:
+    """In lines, for people."""
+    done = here("explain", Batch.create(app=app).id, url=file_url)
+    assert (done.code, "Its first block has not ended" in done.out) == (0, True)
 
 
 def test_explained_for_programs(app: Celery, file_url: str) -> None:

@@ -184,6 +184,13 @@ def test_pruned(finished: str, app: Celery, file_url: str, *, with_app: bool) ->
     assert here("show", finished, **where).code == 3
 
 
+@pytest.mark.parametrize("age", ["a month", "30", "-1d", ""])
+def test_no_age(file_url: str, age: str) -> None:
+    """An age is a number and a unit."""
+    done = here("prune", "--older-than", age, "--yes", url=file_url)
+    assert (done.code, done.out, "such as 30d" in done.err) == (2, "", True)
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry", "prune"])
 def test_help_says_what_is_asked(command: str) -> None:
     """Each has a dry run, and JSON."""
@@ -204,3 +211,19 @@ def test_encrypted(file_url: str) -> None:
         batch = enrolled(app)
         assert here("cancel", batch.id, "--yes", url=file_url).code == 0
         assert batch.status == JobState.CANCELLED
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "reconcile"])
+def test_tasks_are_imported_before_anything_is_published(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """As a worker does it: their routes and options are theirs to say."""
+    batch = enrolled(app)
+    if command == "retry":
+        work(app)
+    imported: list[str] = []
+    monkeypatch.setattr(app.loader, "import_default_modules", lambda: imported.append(batch.status))
+    words = {"cancel": [batch.id, "--yes"], "retry": [batch.id]}.get(command, [])
+    before = batch.status
+    assert here(command, *words, app=app).code == 0
+    assert imported == [before]
