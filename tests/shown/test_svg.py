@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from xml.etree import ElementTree
 
 import pytest
 from graphs import inner, node, plan_of
 from plans import different, wide
-from projects import ROOT
 
 from celery_flows.plan import Node, Plan
 from celery_flows.shown.svg import to_svg
-from celery_flows.states import Condition, JobState, Kind
+from celery_flows.states import JobState, Kind
 
 SVG = "{http://www.w3.org/2000/svg}"
 BAD = "<b>&\"'\x1b]]>\x00"
@@ -115,26 +113,6 @@ def test_a_flow_inside_has_two_frames_and_a_join_has_none() -> None:
     assert len(list(drawn.iter(f"{SVG}circle"))) == 1
     # The ground, four jobs, and twice the flow.
     assert len(list(drawn.iter(f"{SVG}rect"))) == 1 + 4 + 2
-
-
-def test_the_drawing_in_the_docs() -> None:
-    """It is what is drawn today; write it anew with FLOWS_WRITE=1."""
-    plan = wide(5_000)
-    for name, task in {"first": "page.setup", "last": "page.build_manifest"}.items():
-        plan.nodes[name] = Node(name, Kind.TASK, task, name={"last": "manifest"}.get(name))
-    for number in range(5_000):
-        plan.nodes[f"n{number}"] = Node(f"n{number}", Kind.TASK, "page.resize")
-    for name, when in {"tell_owner": Condition.COMPLETE, "alert": Condition.FAILURE}.items():
-        plan.add(Node(name, Kind.TASK, f"page.{name}"))
-        plan.connect(["last"], [name], when)
-    states = dict.fromkeys(plan.nodes, JobState.COMPLETE)
-    states |= dict.fromkeys(["last", "tell_owner", "alert"], JobState.SKIPPED)
-    states |= dict.fromkeys(["n17", "n4711"], JobState.FAILED)
-    drawn = to_svg("Gallery 01a2231e-3752-7181: failed", plan, states)
-    page = ROOT / "docs/howto/gallery.svg"
-    if os.environ.get("FLOWS_WRITE"):
-        page.write_text(f"{drawn}\n")
-    assert page.read_text() == f"{drawn}\n"
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
