@@ -212,6 +212,16 @@ def test_states_in_a_tree() -> None:
     assert lines(parts)[-3:-1] == ["- shop.add, 4 times [4 complete]", "  shop.note [1 running, 3 complete]"]
 
 
+def test_a_name_does_nothing_to_a_terminal() -> None:
+    """Nor does it break its line."""
+
+    class Steering(Workflow):
+        def plan(self) -> None:
+            self.run("shop.add", 1, name="red \x1b[31m\nand more")
+
+    assert lines(Steering.preview()) == ["red \ufffd[31m and more: shop.add"]
+
+
 def test_states_are_written_as_one_likes() -> None:
     """Such as in colours: only the words."""
     live = states(Gallery.preview(2), JobState.COMPLETE)

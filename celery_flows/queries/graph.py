@@ -9,7 +9,7 @@ from celery_flows.plan import Edge, FlowCall, Node, Plan
 from celery_flows.preview import Preview
 from celery_flows.queries.batches import BatchRecord, batch
 from celery_flows.shown.words import cut, short
-from celery_flows.states import CLAIMABLE, BatchState, Condition, JobState, Kind
+from celery_flows.states import Condition, JobState, Kind
 from celery_flows.store import graphs
 from celery_flows.store.database import Database
 
@@ -34,7 +34,7 @@ def graph(database: Database, batch_id: str) -> Preview:
         plan.add(_node(row))
     known = (edge for edge in edges if edge.job_id in plan.nodes and edge.dependent_id in plan.nodes)
     plan.edges = [Edge(one.job_id, one.dependent_id, Condition(one.condition), one.position) for one in known]
-    return Preview(_title(record), plan, {row.id: _state(row) for row in rows})
+    return Preview(_title(record), plan, {row.id: JobState(row.state) for row in rows})
 
 
 def _node(row: Any) -> Node:
@@ -44,13 +44,6 @@ def _node(row: Any) -> Node:
     name = row.name or (cut(row.description) if row.description else None)
     call = FlowCall(row.flow, row.child_kind, "") if row.flow else None
     return Node(row.id, Kind.BATCH, row.task or row.flow or "batch", name=name, call=call)
-
-
-def _state(row: Any) -> JobState:
-    state = JobState(row.state)
-    # A child's row waits in no queue, and ends with it.
-    is_begun = row.child_state == BatchState.RUNNING and state in CLAIMABLE
-    return JobState.RUNNING if is_begun else state
 
 
 def _title(record: BatchRecord) -> str:

@@ -15,8 +15,7 @@ from celery_flows.store.tables import Tables
 def nodes(connection: Connection, tables: Tables, batch_id: str, limit: int) -> Sequence[Any]:
     """The first jobs and joins of a batch, in order of id; of children their kinds and classes as well."""
     jobs, batches = tables.jobs, tables.batches
-    of_child = (batches.c.flow, batches.c.description)
-    child = (batches.c.kind.label("child_kind"), batches.c.state.label("child_state"), *of_child)
+    child = (batches.c.kind.label("child_kind"), batches.c.flow, batches.c.description)
     statement = (
         select(jobs.c.id, jobs.c.kind, jobs.c.task, jobs.c.name, jobs.c.state, *child)
         .outerjoin(batches, (batches.c.id == jobs.c.id) & (jobs.c.kind == Kind.BATCH))
