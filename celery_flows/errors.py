@@ -101,6 +101,13 @@ class BatchNotFound(FlowsError):
     batch_id: object
 
 
+class BatchAmbiguous(FlowsError):
+    """Several batches have an id that begins with {prefix!r}: {candidates}. Write more of it."""
+
+    prefix: str
+    candidates: str
+
+
 class BatchFinished(FlowsError):
     """Batch {batch_id} is finished ({state}), so nothing can be added to it.
     Make a new one with Batch.create()."""
@@ -354,3 +361,20 @@ class BadParams(FlowsError):
 
     name: str
     problem: str
+
+
+class PlanTooLarge(FlowsError):
+    """{jobs} jobs can't be drawn: too few of them are alike, so that {boxes} boxes would be left, and {most} are
+    as many as one could look at. A tree takes any number: print the preview, or say graph --format tree."""
+
+    jobs: int
+    boxes: int
+    most: int
+
+
+class GraphTooLarge(FlowsError):
+    """Batch {batch_id} has more than {most} jobs, which is too many for a graph. How far it has come, and what
+    failed, is in its progress and its lists."""
+
+    batch_id: str
+    most: int

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from click.testing import CliRunner
+
+from celery_flows.cli import flows, main
 
 BIN = Path(sys.executable).parent
 
@@ -35,3 +41,22 @@ def run(*words: str | Path, cwd: Path | None = None, timeout: float = 60, **envi
         timeout=timeout,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def here(*words: str, url: str | None = None, app: Any = None) -> Done:
+    """Run a command in this process, which takes a hundredth of the time: on a database, or for an app."""
+    environment = dict.fromkeys((*OURS, "NO_COLOR"))
+    if app is not None:
+        done = CliRunner().invoke(flows, words, obj=SimpleNamespace(app=app), env=environment)
+    else:
+        given = [] if url is None else ["--database-url", url]
+        done = CliRunner().invoke(main, [*given, *words], env=environment)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def records(done: Done) -> list[Any]:
+    """What a command said with --json, having ended well: an object per line."""
+    assert (done.code, done.err) == (0, "")
+    return [json.loads(line) for line in done.out.splitlines()]

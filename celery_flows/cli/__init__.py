@@ -16,14 +16,26 @@ from celery_flows.settings import DATABASE_URL_VARIABLE as _URL
 APP: Final = "celery_flows.app"
 SETTINGS: Final = "celery_flows.settings"
 
+#: Where a command keeps whether it was asked for JSON.
+JSON: Final = "celery_flows.json"
+
 _SHARED: Final = {
     "upgrade": "celery_flows.cli.schema:upgrade",
     "downgrade": "celery_flows.cli.schema:downgrade",
     "current": "celery_flows.cli.schema:current",
     "check": "celery_flows.cli.schema:check",
     "sql": "celery_flows.cli.schema:sql",
+    "list": "celery_flows.cli.listing:list_batches",
+    "show": "celery_flows.cli.show:show",
+    "watch": "celery_flows.cli.watch:watch",
+    "jobs": "celery_flows.cli.jobs:jobs",
+    "cancel": "celery_flows.cli.steering:cancel",
+    "retry": "celery_flows.cli.steering:retry",
+    "workers": "celery_flows.cli.workers:workers",
     "reconcile": "celery_flows.cli.reconcile:reconcile",
     "explain": "celery_flows.cli.explain:explain",
+    "graph": "celery_flows.cli.graph:graph",
+    "doctor": "celery_flows.cli.doctor:doctor",
     "prune": "celery_flows.cli.prune:prune",
 }
 
@@ -35,15 +47,16 @@ _APPS: Final = {
 _OWN: Final = {"demo": "celery_flows.cli.demo:demo"}
 
 _EPILOG: Final = (
-    "Exit codes: 0 done; 1 failed, or the tables are missing or out of date; 2 used wrongly; "
-    "3 no such batch; 6 the database can't be reached."
+    "Exit codes: 0 done, or the watched batch is complete; 1 it failed, or the tables are missing or out of date; "
+    "2 used wrongly; 3 no such batch; 4 the time was up; 5 the batch was cancelled; 6 the database can't be "
+    "reached; 130 left by Ctrl-C."
 )
 
 
 @click.group(cls=LazyGroup, commands_at=_SHARED | _APPS, epilog=_EPILOG)
 @click.pass_context
 def flows(context: click.Context) -> None:
-    """Look after the tables of celery-flows, repair what a crash left behind, and start flows by name."""
+    """Look at batches and steer them, repair what a crash left behind, look after the tables, and start flows."""
     # Not in `context.obj`, which Celery's own commands and errors go on using.
     context.meta[APP] = context.obj.app
 
@@ -55,5 +68,5 @@ def flows(context: click.Context) -> None:
 @click.version_option(package_name="celery-flows")
 @click.pass_context
 def main(context: click.Context, /, **settings: Any) -> None:
-    """Look after the tables of celery-flows without a Celery app, or watch the demo."""
+    """Look at batches, cancel them and look after their tables without a Celery app, or watch the demo."""
     context.meta[SETTINGS] = {name: value for name, value in settings.items() if value is not None}

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import click
 
+from celery_flows.cli import JSON
 from celery_flows.cli.target import Target
-from celery_flows.errors import BatchNotFound, FlowsError
+from celery_flows.errors import BatchAmbiguous, BatchNotFound, FlowsError
 from celery_flows.store.troubles import Trouble, trouble
 from celery_flows.store.urls import masked
 
@@ -17,8 +18,17 @@ FAILED: Final = 1
 #: There is no such batch.
 NOT_FOUND: Final = 3
 
+#: It took too long.
+TIMED_OUT: Final = 4
+
+#: The batch that was waited for is cancelled.
+CANCELLED: Final = 5
+
 #: The database can't be reached.
 UNREACHABLE: Final = 6
+
+#: Somebody pressed Ctrl-C, as the shell says it.
+DETACHED: Final = 130
 
 
 class Failure(click.ClickException):
@@ -28,6 +38,12 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class UsedWrongly(Failure):
+    """The end of a command that was given what it can do nothing with."""
+
+    exit_code = click.UsageError.exit_code
 
 
 class NotFound(Failure):
@@ -42,8 +58,18 @@ class Unreachable(Failure):
     exit_code = UNREACHABLE
 
 
+def _ask_for_json(context: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001  # click's signature
+    context.meta[JSON] = value
+
+
 class FlowsCommand(click.Command):
-    """A command whose expected failures are one line, not a traceback."""
+    """A command that has `--json`, and whose expected failures are one line, not a traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        said = "One JSON object per line, for programs."
+        json = click.Option(["--json"], is_flag=True, expose_value=False, callback=_ask_for_json, help=said)
+        self.params.append(json)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -54,7 +80,9 @@ class FlowsCommand(click.Command):
         try:
             return super().invoke(ctx)
         except BatchNotFound as error:
-            raise NotFound(str(error)) from error
+            raise NotFound(f"{error} See which there are: flows list") from error
+        except BatchAmbiguous as error:
+            raise UsedWrongly(str(error)) from error
         except FlowsError as error:
             raise Failure(str(error)) from error
         except Exception as error:

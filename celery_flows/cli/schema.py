@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from celery_flows.cli.consent import see_consent
 from celery_flows.cli.failures import FlowsCommand
+from celery_flows.cli.output import Output
 from celery_flows.cli.target import Target
 from celery_flows.store import schema
 from celery_flows.store.urls import dialect_of
@@ -20,7 +22,8 @@ def upgrade(context: click.Context, revision: str) -> None:
     """
     with Target(context).database() as database:
         schema.upgrade(database, revision)
-        click.echo(f"The tables are at revision {schema.current(database)}.")
+        found = schema.current(database)
+    Output(context).say({"revision": found}, f"The tables are at revision {found}.")
 
 
 @click.command(cls=FlowsCommand, context_settings={"ignore_unknown_options": True})
@@ -33,10 +36,11 @@ def downgrade(context: click.Context, revision: str, *, yes: bool) -> None:
     To "base" drops the tables, and with them all batches.
     """
     with Target(context).database() as database:
-        if not yes:
-            click.confirm(f"Take the tables back to {revision}? What they hold may be lost", abort=True)
+        see_consent(f"Take the tables back to {revision}, and lose what they hold", yes=yes)
         schema.downgrade(database, revision)
-        click.echo(f"The tables are at revision {schema.current(database) or 'base: there are none'}.")
+        found = schema.current(database)
+    said = f"The tables are at revision {found or 'base: there are none'}."
+    Output(context).say({"revision": found}, said)
 
 
 @click.command(cls=FlowsCommand)
@@ -45,12 +49,12 @@ def current(context: click.Context) -> None:
     """Show the revision of the tables."""
     with Target(context).database() as database:
         found = schema.current(database)
+    latest = schema.head()
     if found is None:
-        click.echo("none: there are no tables yet")
-    elif found == schema.head():
-        click.echo(f"{found} (the latest)")
+        said = "none: there are no tables yet"
     else:
-        click.echo(f"{found} (the latest is {schema.head()})")
+        said = f"{found} (the latest)" if found == latest else f"{found} (the latest is {latest})"
+    Output(context).say({"revision": found, "latest": latest}, said)
 
 
 @click.command(cls=FlowsCommand)
@@ -59,7 +63,8 @@ def check(context: click.Context) -> None:
     """Exit with 0 if the tables are what this version needs, else with 1."""
     with Target(context).database() as database:
         schema.check(database)
-        click.echo(f"The tables fit: they are at revision {schema.current(database)}.")
+        found = schema.current(database)
+    Output(context).say({"revision": found, "fits": True}, f"The tables fit: they are at revision {found}.")
 
 
 @click.command(cls=FlowsCommand)
@@ -77,4 +82,5 @@ def sql(context: click.Context, revision: str, dialect: str | None) -> None:
     """
     target = Target(context)
     wanted = dialect or dialect_of(target.url)
-    click.echo(schema.sql(wanted, revision, prefix=target.settings.table_prefix, schema=target.settings.schema))
+    written = schema.sql(wanted, revision, prefix=target.settings.table_prefix, schema=target.settings.schema)
+    Output(context).say({"dialect": wanted, "revision": revision, "sql": written}, written)

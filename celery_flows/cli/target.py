@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import click
 
@@ -12,8 +13,22 @@ from celery_flows.cli import APP, SETTINGS
 from celery_flows.errors import ConfigurationError
 from celery_flows.messaging.hosting import Place
 from celery_flows.messaging.runtime import Runtime, runtime_of
+from celery_flows.queries.redact import Redact
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
+from celery_flows.store import schema
 from celery_flows.store.database import Database
+
+
+class Encrypted:
+    """Stands for a codec where there is none: it says that a text is encrypted, and seals none."""
+
+    def encode(self, text: str) -> str:  # noqa: ARG002  # a codec's signature
+        """Nothing is written with it."""
+        raise AssertionError("only an app knows how its data is encrypted")
+
+    def decode(self, text: str) -> str:  # noqa: ARG002  # a codec's signature
+        """What is shown in its place: a text, as JSON."""
+        return '"(encrypted)"'
 
 
 class Target:
@@ -71,15 +86,38 @@ class Target:
         """The database's URL; what is raised: as for its place."""
         return self.place.url
 
+    @property
+    def redact(self) -> Redact | None:
+        """What hides arguments and errors, which only an app knows."""
+        return self.runtime.redact if self.has_app else None
+
+    def import_tasks(self) -> None:
+        """Import the app's tasks, as a worker does when it starts."""
+        app = self.runtime.app
+        app.set_current()
+        app.loader.import_default_modules()
+
     @contextmanager
-    def database(self) -> Iterator[Database]:
-        """The database, whatever its tables are like."""
+    def reading(self) -> Iterator[Database]:
+        """The database, to look at what is in it; what is encrypted there only an app can read."""
+        codec = self.runtime.codec if self.has_app else Encrypted()
+        with self.database(codec=codec, on_first_use=schema.check) as database:
+            yield database
+
+    @contextmanager
+    def database(self, **options: Any) -> Iterator[Database]:
+        """The database, whatever its tables are like.
+
+        Args:
+            options: more for `Database`.
+        """
         place = self.place
         database = Database(
             place.url,
             prefix=self.settings.table_prefix,
             schema=self.settings.schema,
             engine_options=place.engine_options,
+            **options,
         )
         try:
             yield database

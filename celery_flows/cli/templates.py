@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from celery_flows.cli.failures import FlowsCommand
+from celery_flows.cli.output import Output
 from celery_flows.cli.target import Target
 from celery_flows.template import Template, describe, read_params, read_texts
 from celery_flows.typed import models
@@ -31,10 +32,12 @@ class Param(click.ParamType):  # type: ignore[type-arg] # generic in newer relea
 def templates(context: click.Context) -> None:
     """List the templates that the app registers, with their params."""
     _import_tasks(Target(context))
-    if not Template.names():
-        click.echo("No templates are registered by what the app imports.")
-    for name in Template.names():
-        click.echo(describe(Template.get(name)))
+    out, found = Output(context), [Template.get(name) for name in Template.names()]
+    for template in found:
+        described = describe(template)
+        out.say({"name": template.name, "described": described}, described)
+    if not found:
+        out.note("No templates are registered by what the app imports.")
 
 
 @click.command(cls=FlowsCommand)
@@ -66,15 +69,16 @@ def run(
     # Those of its builder stay where none are given.
     template = found.using(tags=list(tags)) if tags else found
     given, written = read_params(params_file) if params_file else {}, read_texts(template, dict(params))
+    out = Output(context)
     if preview:
-        click.echo(str(template.preview(given, **written)))
+        shown = template.preview(given, **written)
+        out.say(shown.to_dict(), str(shown))
     else:
-        click.echo(template.start(given, **written).id)
+        batch_id = template.start(given, **written).id
+        out.say({"id": batch_id}, batch_id)
 
 
 def _import_tasks(target: Target) -> None:
     # Templates are registered where the app's tasks are, which a worker imports when it starts.
-    app = target.runtime.app
-    app.set_current()
-    app.loader.import_default_modules()
+    target.import_tasks()
     models()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from celery_flows.codec import decode
-from celery_flows.errors import BatchNotFound
+from celery_flows.codec import decode, safe_text
+from celery_flows.errors import BatchAmbiguous, BatchNotFound
+from celery_flows.shown.snapshot import Snapshot
 from celery_flows.states import BatchState
 from celery_flows.store import lists
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.lists import Wanted
+
+#: Batches that are named where an id could be that of any of them.
+_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
-class BatchRecord:
+class BatchRecord(Snapshot):
     """A batch's row at one moment; times are aware, in UTC."""
 
     id: str
@@ -66,11 +71,55 @@ def batches(
     limit: int = 100,
 ) -> list[BatchRecord]:
     """Read the newest batches that fit, newest first."""
+    return wanted_batches(database, Wanted(state=state, kind=kind, since=since, tag=tag), limit)
+
+
+def wanted_batches(database: Database, wanted: Wanted, limit: int) -> list[BatchRecord]:
+    """Read the newest batches that are meant, newest first."""
     with database.reading() as connection:
-        rows = lists.batches(
-            connection, database.tables, state=state, kind=kind, since=since, tag=tag, limit=limit
-        )
+        rows = lists.batches(connection, database.tables, wanted, limit)
     return [_record(row) for row in rows]
+
+
+def children(database: Database, batch_id: str, limit: int) -> list[BatchRecord]:
+    """Read the first children of a batch, in the order in which they were made."""
+    with database.reading() as connection:
+        rows = lists.children(connection, database.tables, batch_id, limit)
+    return [_record(row) for row in rows]
+
+
+def find_id(database: Database, prefix: str) -> str:
+    """The id of the one batch whose id begins so.
+
+    Raises:
+        BatchNotFound: there is none, or nothing was said of it.
+        BatchAmbiguous: there are several.
+    """
+    wanted = safe_text(prefix).strip().lower()
+    with database.reading() as connection:
+        found = lists.ids_beginning(connection, database.tables, wanted, _NAMED + 1) if wanted else []
+    if not found:
+        raise BatchNotFound(batch_id=prefix)
+    if len(found) > 1:
+        more = ["and more"] if len(found) > _NAMED else []
+        raise BatchAmbiguous(prefix=prefix, candidates=", ".join([*found[:_NAMED], *more]))
+    return found[0]
+
+
+class Left(NamedTuple):
+    """What a batch has to run beside its own jobs."""
+
+    #: Children that are unfinished.
+    children: int
+    #: Callbacks whose event has come, and that have not ended.
+    callbacks: int
+
+
+def left(database: Database, batch_id: str) -> Left:
+    """Count what is left beside its jobs."""
+    with database.reading() as connection:
+        row = lists.left(connection, database.tables, batch_id)
+    return Left(row.children, row.callbacks)
 
 
 def _record(row: Any) -> BatchRecord:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, exists, or_, select
+from sqlalchemy import Connection, Select, delete, exists, func, or_, select
 
 from celery_flows.states import BatchState
 from celery_flows.store.batches import standing
@@ -17,17 +18,23 @@ def prunable(
     connection: Connection, tables: Tables, age: float, states: Sequence[BatchState], limit: int
 ) -> list[str]:
     """Batches finished so `age` seconds ago that nothing waits for: no callback, no parent that still stands."""
+    found = _prunable(tables, age, states).order_by(tables.batches.c.settled_at).limit(limit)
+    return list(connection.scalars(found))
+
+
+def count(connection: Connection, tables: Tables, age: float, states: Sequence[BatchState]) -> int:
+    """How many batches those are."""
+    found = _prunable(tables, age, states).subquery("prunable")
+    return connection.scalar(select(func.count()).select_from(found)) or 0
+
+
+def _prunable(tables: Tables, age: float, states: Sequence[BatchState]) -> Select[Any]:
     batches, jobs = tables.batches, tables.jobs
     parent = batches.alias("parent")
     callback = exists().where(jobs.c.announces_id == batches.c.id, jobs.c.outcome.is_(None))
     is_top = or_(batches.c.parent_id.is_(None), ~exists().where(parent.c.id == batches.c.parent_id))
-    statement = (
-        select(batches.c.id)
-        .where(batches.c.settled_at <= seconds_ago(age), one_of(batches.c.state, states), is_top, ~callback)
-        .order_by(batches.c.settled_at)
-        .limit(limit)
-    )
-    return list(connection.scalars(statement))
+    is_old = batches.c.settled_at <= seconds_ago(age)
+    return select(batches.c.id).where(is_old, one_of(batches.c.state, states), is_top, ~callback)
 
 
 def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: int) -> int:

@@ -31,6 +31,12 @@ def fates_of(states: Iterable[str]) -> list[BatchState]:
     return [BatchState(state) for state in given]
 
 
+def count_prunable(database: Database, age: float, states: Sequence[BatchState] = FATES) -> int:
+    """How many batches may go, what is inside of them not counted."""
+    with database.reading() as connection:
+        return pruning.count(connection, database.tables, age, states)
+
+
 def prune(
     database: Database,
     age: float,

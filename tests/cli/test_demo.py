@@ -72,6 +72,20 @@ def test_embedded(tmp_path: Path, folder: Path) -> None:
     assert len(json.loads(manifest.read_text())["entries"]) == summary["files"]
 
 
+def test_for_programs(tmp_path: Path, folder: Path) -> None:
+    """With --json each line is an object, what callbacks say too."""
+    done = demo(tmp_path, folder, "--fail", "--json")
+    assert (done.code, done.err) == (0, "")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert (lines[0]["files"], lines[-1]["is_right"], len(lines[-1]["failed"])) == (
+        totals(folder)["files"],
+        True,
+        1,
+    )
+    assert sorted(line["callback"] for line in lines if "callback" in line) == ["failure", "settled"]
+    assert all(line["progress"]["total"] for line in lines if "progress" in line)
+
+
 def test_what_it_says_can_be_checked(tmp_path: Path, folder: Path) -> None:
     """The commands that it prints count and hash the same."""
     if not all(map(shutil.which, ("bash", "find", "xargs", "sort", "sha256sum"))):

@@ -87,7 +87,7 @@ def test_without_any(tmp_path: Path) -> None:
     """An app that registers none says so."""
     (tmp_path / "shop.py").write_text(PROJECT.replace(', include=["orders"]', ""))
     done = flows(tmp_path, "templates")
-    assert done == (0, "No templates are registered by what the app imports.\n", "")
+    assert done == (0, "", "No templates are registered by what the app imports.\n")
 
 
 def test_run(project: Path) -> None:

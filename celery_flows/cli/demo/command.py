@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -11,16 +12,12 @@ from celery_flows.cli import SETTINGS
 from celery_flows.cli.demo.files import Folder, Unsuitable, list_files
 from celery_flows.cli.demo.play import play
 from celery_flows.cli.demo.stage import Stage, set_up
-from celery_flows.cli.failures import Failure, FlowsCommand
+from celery_flows.cli.demo.tasks import JSON_VARIABLE
+from celery_flows.cli.failures import FlowsCommand, UsedWrongly
+from celery_flows.cli.output import Output
 
 #: What is not part of the standard library's own source, and may change while it is read.
 _NOT_STANDARD = frozenset({"__pycache__", "site-packages", "dist-packages"})
-
-
-class UsedWrongly(Failure):
-    """The end of a demo that was given nothing to work on."""
-
-    exit_code = click.UsageError.exit_code
 
 
 @click.command(cls=FlowsCommand)
@@ -49,9 +46,12 @@ def demo(
     flows = {name: value for name, value in context.meta[SETTINGS].items() if name != "database_url"}
     # Trouble with the database is told about the one in use.
     context.meta[SETTINGS] = flows | {"database_url": database_url}
+    out = Output(context)
+    if out.is_json:
+        os.environ[JSON_VARIABLE] = "1"
     with set_up(database_url, broker_url, workers, flows) as stage:
-        _start(stage, root)
-        if not play(stage, root, fail=fail):
+        _start(stage, root, out)
+        if not play(stage, root, out, fail=fail):
             context.exit(1)
 
 
@@ -73,8 +73,13 @@ def _asked_for(context: click.Context) -> str | None:
     return url
 
 
-def _start(stage: Stage, root: Folder) -> None:
-    click.echo(f"{root.count:,} files in {len(list(root.walk())):,} folders under {root.path}")
-    click.echo(f"Database: {stage.shown_database}")
-    click.echo(f"Broker:   {stage.shown_broker}")
-    click.echo(f"Workers:  {stage.shown_workers}")
+def _start(stage: Stage, root: Folder, out: Output) -> None:
+    folders, path = len(list(root.walk())), str(root.path)
+    services = {
+        "database": stage.shown_database,
+        "broker": stage.shown_broker,
+        "workers": stage.shown_workers,
+    }
+    said = [f"{root.count:,} files in {folders:,} folders under {path}"]
+    said += [f"{name.capitalize() + ':':<9} {shown}" for name, shown in services.items()]
+    out.say({"files": root.count, "folders": folders, "path": path, **services}, "\n".join(said))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,17 @@ from celery import Celery
 from kombu import Queue
 
 from celery_flows.batch import Batch
-from celery_flows.cli.demo.show import say
 from celery_flows.cli.demo.tally import Measure, add_up, measure_file
+from celery_flows.cli.live import say
+from celery_flows.cli.output import as_json
 from celery_flows.flows import Flows
 from celery_flows.job import current_job
+
+#: Set where the callbacks, which may run in a worker's process, speak to programs.
+JSON_VARIABLE = "CELERY_FLOWS_DEMO_JSON"
+
+#: How the lines begin that they write.
+SAID = ("callback ", '{"callback": ')
 
 #: Where, in the run's folder, jobs leave what they measured, and callbacks the whole.
 MEASURES, MANIFEST = "measures", "manifest.json"
@@ -62,12 +70,12 @@ def measure(top: str, path: str, run: str, *, must_fail: bool = False) -> None:
 
 def tell_complete(batch_id: str) -> None:
     """The callback for `complete`."""
-    say(f"callback complete: batch {batch_id} is complete")
+    _tell("complete", batch_id, f"batch {batch_id} is complete")
 
 
 def tell_failure(batch_id: str) -> None:
     """The callback for `failure`, which comes while other jobs still run."""
-    say(f"callback failure:  batch {batch_id} has failed, the other jobs go on")
+    _tell("failure", batch_id, f"batch {batch_id} has failed, the other jobs go on")
 
 
 def write_manifest(batch_id: str, run: str) -> None:
@@ -86,7 +94,16 @@ def write_manifest(batch_id: str, run: str) -> None:
     written.write_text(json.dumps(manifest, indent=1), "ascii")
     written.rename(Path(run, MANIFEST))
     summary = {key: value for key, value in manifest.items() if key != "entries"}
-    say(f"callback settled:  {json.dumps(summary)}")
+    _tell("settled", batch_id, json.dumps(summary), **summary)
+
+
+def _tell(event: str, batch_id: str, text: str, **facts: Any) -> None:
+    is_json = JSON_VARIABLE in os.environ
+    say(
+        as_json({"callback": event, "batch": batch_id, **facts})
+        if is_json
+        else f"callback {event + ':':<9} {text}"
+    )
 
 
 def _failed(root: Batch) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from celery import Celery
 from celery.worker import WorkController, state
 from celery.worker.consumer import Consumer
 
-from celery_flows.cli.demo.show import say
-from celery_flows.cli.demo.tasks import queues_of
+from celery_flows.cli.demo.tasks import SAID, queues_of
+from celery_flows.cli.live import say
 
 #: Seconds for which a worker may finish what it does.
 _PATIENCE = 20
@@ -119,7 +119,7 @@ def _own_queues(app: Celery, run: str) -> Iterator[None]:
 def _echo(lines: IO[str]) -> None:
     for line in lines:
         # The worker's own words are for its log.
-        if line.startswith("callback "):
+        if line.startswith(SAID):
             say(line.rstrip("\n"))
 
 

@@ -30,7 +30,11 @@ def test_the_same_commands(app: Celery, capfd: Any, monkeypatch: pytest.MonkeyPa
     assert manage(capfd, "current")[1] == f"{schema.head()} (the latest)\n"
     # What manage.py does with it is not to be seen by others.
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "ignored")
-    assert manage(capfd, "prune", "--older-than", "1d", "--settings", "ignored") == (0, "Batches pruned: 0\n", "")
+    assert manage(capfd, "prune", "--yes", "--older-than", "1d", "--settings", "ignored") == (
+        0,
+        "Batches pruned: 0\n",
+        "",
+    )
     assert manage(capfd, "explain", "nobody")[0] == 3
     code, _, err = manage(capfd, "nonsense")
     assert (code, "manage.py flows" in err) == (2, True)
@@ -40,7 +44,7 @@ def test_the_same_commands(app: Celery, capfd: Any, monkeypatch: pytest.MonkeyPa
 def test_called_from_code(app: Celery, capfd: Any) -> None:
     """call_command takes the same words, and raises where the command fails."""
     call_command("flows", "check")
-    call_command("flows", "prune", "--older-than", "1d")
+    call_command("flows", "prune", "--yes", "--older-than", "1d")
     said = capfd.readouterr().out
     assert ("The tables fit" in said, "Batches pruned: 0" in said) == (True, True)
     with pytest.raises(CommandError, match=r"flows explain nobody ended with 3"):

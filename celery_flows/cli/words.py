@@ -1,0 +1,56 @@
+"""How people read numbers and moments."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from celery_flows.progress import Progress
+
+
+def age(seconds: float) -> str:
+    """A time in its largest unit, such as 3h."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def age_of(moment: datetime | None) -> str | None:
+    """How long ago something was; None where it has not been."""
+    return None if moment is None else age((datetime.now(UTC) - moment).total_seconds())
+
+
+def moment(at: datetime | None) -> str | None:
+    """A moment, and how long ago it was."""
+    return None if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age_of(at)} ago)"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of things."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def line_of(progress: Progress, aside: str = "") -> str:
+    """Progress in a line.
+
+    Args:
+        aside: what is to be said of the number of failed jobs.
+    """
+    parts = [f"{progress.finished:,} of {counted(progress.total, 'job')} ({progress.percent:.0f} %)"]
+    if progress.failed:
+        parts.append(f"{progress.failed:,} failed{aside}")
+    if progress.cancelled:
+        parts.append(f"{progress.cancelled:,} cancelled")
+    parts.append(f"{progress.rate:,.0f} jobs/s" if progress.rate >= 10 else f"{progress.rate:.2g} jobs/s")
+    if progress.eta:
+        parts.append(f"{remaining(progress.eta)} left")
+    return ", ".join(parts)
+
+
+def remaining(seconds: float) -> str:
+    """How long something still takes: to the second for an hour, then in larger units."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
