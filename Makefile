@@ -27,11 +27,11 @@ help: ## list the targets
 demo: $(VENV)/.installed ## one job per file, with progress and a checked manifest (DEMO_PATH=<folder or option>)
 	$(VENV)/bin/celery-flows demo $(DEMO_PATH)
 
-# The newest and the oldest side by side: the suite waits for workers more than it computes.
+# Two side by side, as the suite waits for workers more than it computes; the third when one of them has ended.
 test: $(TOOLS)/.installed ## all checks, and the test suite on the newest and the oldest releases
 	@status=0; \
 	$(TOX) run -m checks || status=1; \
-	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e oldest,newest || status=1; \
+	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e newest,oldest,proofs || status=1; \
 	exit $$status
 
 exhaustive: $(TOOLS)/.installed ## all schedules and long lives, where `make test` tries some (hours)
