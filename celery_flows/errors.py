@@ -354,3 +354,11 @@ class BadParams(FlowsError):
 
     name: str
     problem: str
+
+
+class NeverDrained(FlowsError):
+    """drain() has run {number} messages, and more wait. A task that is always retried, or that calls itself, never
+    comes to an end: run a part with drain(at_most=...). The last ones: {last}"""
+
+    number: int
+    last: str

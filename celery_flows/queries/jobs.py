@@ -86,6 +86,13 @@ def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
     return [(row.name, JobState(row.state)) for row in rows]
 
 
+def callbacks(database: Database, batch_id: str, round_: int) -> list[tuple[str, JobRecord]]:
+    """The callbacks of a batch's round, each with the event that it waits for."""
+    with database.reading() as connection:
+        rows = lists.callbacks(connection, database.tables, batch_id, round_)
+    return [(row.event, _record(row, None)) for row in rows]
+
+
 class JobList(Sequence[JobRecord]):
     """A batch's jobs of one sort, in order of id, read when they are asked for.
 

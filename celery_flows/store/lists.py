@@ -116,6 +116,13 @@ def _in_order(
     return [*([columns.outcome] if is_named else []), columns.id]
 
 
+def callbacks(connection: Connection, tables: Tables, batch_id: str, round_: int) -> Sequence[Any]:
+    """The callbacks of a batch's round, in order of id."""
+    jobs = tables.jobs
+    statement = select(jobs).where(jobs.c.announces_id == batch_id, jobs.c.round == round_)
+    return connection.execute(statement.order_by(jobs.c.id)).all()
+
+
 def count_jobs(connection: Connection, tables: Tables, batch_id: str, outcomes: Sequence[JobState] | None) -> int:
     """How many of those jobs there are."""
     return connection.scalar(_jobs(tables, select(func.count(tables.jobs.c.id)), batch_id, outcomes)) or 0
