@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,14 +23,16 @@ class Waiting(NamedTuple):
 
 
 class Inbox:
-    """Takes messages out of all queues of an app; what it has taken and not given goes back at the end."""
+    """Takes messages out of an app's queues; what it has taken and not given goes back at the end."""
 
-    def __init__(self, app: Celery, now: Callable[[], datetime]) -> None:
+    def __init__(self, app: Celery, now: Callable[[], datetime], queues: Iterable[str] | None = None) -> None:
         """Take nothing yet.
 
         Args:
             now: tells by which moment a message's eta has come.
+            queues: their names; None: all that the app knows by now, or will know.
         """
+        self._queues = None if queues is None else list(queues)
         self._app = app
         self._now = now
         self._waiting: list[Waiting] = []
@@ -40,7 +42,7 @@ class Inbox:
         driver = self._connection.transport.driver_type
         if driver != "memory":
             raise ConfigurationError(
-                problem="A test takes all messages that there are, so it does so with a broker in memory only, and "
+                problem="A test takes all messages there are, so it does so with a broker in memory only, and "
                 f"app {self._app.main!r} has {driver!r}. Ask for the fixture flows_worker, open "
                 "`with in_memory(app):`, or let a real worker run them and wait: batch.wait(timeout=30)."
             )
@@ -68,7 +70,7 @@ class Inbox:
         return found[0].message
 
     def _look(self) -> None:
-        for name in list(self._app.amqp.queues):
+        for name in self._queues if self._queues is not None else list(self._app.amqp.queues):
             while (message := self._channel.basic_get(name)) is not None:
                 self._waiting.append(_waiting(message))
         # Queue by queue where they have no numbers, as in another broker in memory.

@@ -53,8 +53,8 @@ def flows_app(request: pytest.FixtureRequest) -> Celery:
         app: Celery = request.getfixturevalue("celery_app")
     except pytest.FixtureLookupError:
         raise ConfigurationError(
-            problem="No app was found to test: none with Flows is imported, or several are. Say which is meant, by a "
-            "fixture flows_app of your own in conftest.py that returns it."
+            problem="No app was found to test: none with Flows is imported, or several are. Say which is meant: "
+            "write a fixture flows_app in conftest.py that returns it."
         ) from None
     return app
 

@@ -62,10 +62,10 @@ def _runtime_of(app: Celery | None) -> Runtime:
     if app is not None and attached_to(app) is None:
         Flows(app)
     runtime = find_runtime(app)
-    if runtime.is_worker:
+    if runtime.lease is not None:
         raise ConfigurationError(
-            problem=f"A worker of this process runs the jobs of app {runtime.app.main!r} already, on another broker "
-            "and database than the test is given. Let the test ask for flows_setup before celery_worker."
+            problem=f"A worker of this process runs the jobs of app {runtime.app.main!r} already, on another "
+            "broker and database than the test is given. Let the test ask for flows_setup before celery_worker."
         )
     return runtime
 

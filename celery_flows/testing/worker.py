@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -49,7 +50,14 @@ class InProcessWorker:
         """The app."""
         return self._runtime.app
 
-    def drain(self, *, at_most: int | None = None, later: bool = True, raises: bool = False) -> list[Ran]:
+    def drain(
+        self,
+        *,
+        at_most: int | None = None,
+        later: bool = True,
+        queues: Iterable[str] | None = None,
+        raises: bool = False,
+    ) -> list[Ran]:
         """Run what waits, in the order in which it was published, and what that publishes, until nothing waits.
 
         What has an eta or a countdown, a retry too, comes after what has none; nobody waits for its time.
@@ -57,6 +65,7 @@ class InProcessWorker:
         Args:
             at_most: stop after so many messages.
             later: whether to run what is due later too; if not, it stays.
+            queues: run only what is in queues of these names; None: whatever there is.
             raises: raise what the first task that fails raises, once that is written; what waits then, stays.
 
         Returns:
@@ -69,7 +78,7 @@ class InProcessWorker:
         """
         self._check()
         ran: list[Ran] = []
-        with self._inbox() as inbox:
+        with self._inbox(queues) as inbox:
             while at_most is None or len(ran) < at_most:
                 message = inbox.next(later=later)
                 if message is None:
@@ -139,17 +148,17 @@ class InProcessWorker:
         database.transact(leases.renew, database.tables, worker_id, socket.gethostname()[:255], os.getpid())
 
     def _check(self) -> None:
-        if self._runtime.is_worker:
+        if self._runtime.lease is not None:
             raise ConfigurationError(
-                problem=f"A worker of this process (celery_worker) takes the messages of app {self.app.main!r}: wait "
-                "for it, by batch.wait(timeout=30), or do without it."
+                problem=f"A worker of this process (celery_worker) takes the messages of app {self.app.main!r}: "
+                "wait for it, by batch.wait(timeout=30), or do without it."
             )
 
-    def _inbox(self) -> Inbox:
+    def _inbox(self, queues: Iterable[str] | None = None) -> Inbox:
         # In a test's own transaction, what it has enrolled is published only now.
         with self._runtime.database.as_committed():
             pass
-        return Inbox(self.app, self._now)
+        return Inbox(self.app, self._now, queues)
 
     def _now(self) -> datetime:
         clock = self._runtime.clock
@@ -164,7 +173,12 @@ def _raise(ran: Ran) -> None:
 
 
 def drain(
-    app: Celery | None = None, *, at_most: int | None = None, later: bool = True, raises: bool = False
+    app: Celery | None = None,
+    *,
+    at_most: int | None = None,
+    later: bool = True,
+    queues: Iterable[str] | None = None,
+    raises: bool = False,
 ) -> list[Ran]:
     """Run what waits for a worker, here: see `InProcessWorker.drain`.
 
@@ -172,6 +186,7 @@ def drain(
         app: the Celery app; by default the current one, or the only one with Flows.
         at_most: stop after so many messages.
         later: whether to run what is due later too.
+        queues: run only what is in queues of these names.
         raises: raise what the first task that fails raises.
     """
-    return InProcessWorker(app).drain(at_most=at_most, later=later, raises=raises)
+    return InProcessWorker(app).drain(at_most=at_most, later=later, queues=queues, raises=raises)
