@@ -95,7 +95,7 @@ class Runtime:
         """
         if "database" in vars(self):
             self.database.close()
-        for name in ("settings", "database", "publisher"):
+        for name in ("settings", "database", "publisher", "redact", "merges", "memory", "codec"):
             vars(self).pop(name, None)
         self.clock = clock
 
@@ -253,7 +253,7 @@ def find_runtime(app: Any = None) -> Runtime:
         found = attached_to(candidate)
         if found is not None:
             return found
-    every = _living()
+    every = living()
     if len(every) == 1:
         return every[0]
     raise NoFlows
@@ -271,7 +271,8 @@ def runtime_for(parent: Any, app: Any) -> Runtime:
     return find_runtime(app) if app is not None or found is None else found
 
 
-def _living() -> list[Runtime]:
+def living() -> list[Runtime]:
+    """The runtimes of all apps with Flows that somebody has."""
     with _lock:
         every = list(_every)
     if len(every) > 1:

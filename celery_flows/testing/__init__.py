@@ -2,6 +2,8 @@
 
 With pytest say `pytest_plugins = ["celery_flows.testing"]` in conftest.py, for the fixtures `flows_worker`,
 `flows_clock` and `flows_setup`. All else here does without pytest.
+
+PYTEST_DONT_REWRITE: a conftest.py may import from here, and there are no bare assertions.
 """
 
 from celery_flows.store.clock import Clock

@@ -13,8 +13,8 @@ from celery_flows.store import emptying, schema
 from celery_flows.store.database import Database
 from celery_flows.store.urls import masked
 
-#: The databases that were made here, by URL.
-_made: set[str] = set()
+#: The databases that only tests have written to, each by its URL and the name of a table.
+_ours: set[tuple[str, str]] = set()
 
 
 @lru_cache
@@ -32,9 +32,7 @@ def new_file(folder: Path) -> str:
     """Make a file of SQLite with our tables; its URL."""
     file = folder / "flows.sqlite3"
     file.write_bytes(_with_tables())
-    url = f"sqlite:///{file}"
-    _made.add(masked(url))
-    return url
+    return f"sqlite:///{file}"
 
 
 @contextmanager
@@ -53,13 +51,14 @@ def prepare(database: Database) -> None:
     if schema.current(database) != schema.head():
         schema.upgrade(database)
     shown = masked(database.url)
-    if shown not in _made and database.transact(emptying.is_used, database.tables):
+    key = (shown, database.tables.batches.fullname)
+    if key not in _ours and database.transact(emptying.is_used, database.tables):
         raise ConfigurationError(
             problem=f"The database {shown} holds batches, and every test leaves it empty: name one that is for "
             "the tests of this process alone. If it is, a run that was killed has left them: empty it with "
             "`celery-flows --database-url URL downgrade base`."
         )
-    _made.add(shown)
+    _ours.add(key)
 
 
 def empty(database: Database) -> None:

@@ -1,4 +1,7 @@
-"""Fixtures for pytest, which knows of them where a project says `pytest_plugins = ["celery_flows.testing"]`."""
+"""Fixtures for pytest, which knows of them where a project says `pytest_plugins = ["celery_flows.testing"]`.
+
+PYTEST_DONT_REWRITE: there are no bare assertions here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ import pytest
 from celery import Celery
 
 from celery_flows.errors import ConfigurationError, NoFlows
-from celery_flows.messaging.runtime import find_runtime
+from celery_flows.messaging.runtime import find_runtime, living
 from celery_flows.store.clock import Clock
 from celery_flows.store.database import Database
 from celery_flows.testing.databases import new_file, prepare
-from celery_flows.testing.services import has_frameworks_database, in_memory
+from celery_flows.testing.services import in_memory
 from celery_flows.testing.worker import InProcessWorker
 
 #: The option of pytest's configuration that names a database.
@@ -26,44 +29,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def flows_database_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URL of a database for tests alone: that of the option of this name, or of a new file. Yours to override."""
-    return str(pytestconfig.getini(_OPTION)) or new_file(tmp_path_factory.mktemp("celery-flows"))
+def flows_database_url(pytestconfig: pytest.Config) -> str | None:
+    """URL of a database that is for these tests alone, as the option of this name says. Yours to override.
+
+    None: each test has a new file of SQLite; in a Django project the project's own database.
+    """
+    return str(pytestconfig.getini(_OPTION)) or None
 
 
 @pytest.fixture(scope="session")
-def flows_database(flows_database_url: str) -> str:
-    """URL of that database, with its tables: for the configuration of apps that live as long as the session."""
-    database = Database(flows_database_url)
+def flows_database(flows_database_url: str | None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of a database with our tables, for the configuration of apps that live as long as the session."""
+    url = flows_database_url or new_file(tmp_path_factory.mktemp("celery-flows"))
+    database = Database(url)
     prepare(database)
     database.close()
-    return flows_database_url
+    return url
 
 
 @pytest.fixture
 def flows_app(request: pytest.FixtureRequest) -> Celery:
     """The app under test. Yours to override.
 
-    `celery_app`, in a test that asks for it or for `celery_worker`; else the only app with Flows, or `celery_app`.
+    `celery_app`, in a test that asks for it or for `celery_worker`; else the current app, if it has Flows, or the
+    only one that has; else, where none has, `celery_app`.
     """
     if not {"celery_app", "celery_worker"} & set(request.fixturenames):
         with suppress(NoFlows):
             return find_runtime().app
+        if living():
+            raise ConfigurationError(problem=f"Several apps have Flows. {_OVERRIDE}")
     try:
         app: Celery = request.getfixturevalue("celery_app")
     except pytest.FixtureLookupError:
-        raise ConfigurationError(
-            problem="No app was found to test: none with Flows is imported, or several are. Say which is meant: "
-            "write a fixture flows_app in conftest.py that returns it."
-        ) from None
+        raise ConfigurationError(problem=f"No app with Flows is imported. {_OVERRIDE}") from None
     return app
 
 
+_OVERRIDE = "Say which is to be tested: write a fixture flows_app in conftest.py that returns it."
+
+
 @pytest.fixture
-def flows_setup(flows_app: Celery, request: pytest.FixtureRequest) -> Iterator[Celery]:
-    """The app, on a broker in memory and a database without batches; a Django project's in the project's own."""
-    url = None if has_frameworks_database(flows_app) else request.getfixturevalue("flows_database")
-    with in_memory(flows_app, database_url=url):
+def flows_setup(flows_app: Celery, flows_database_url: str | None) -> Iterator[Celery]:
+    """The app, on a broker in memory and a database without batches."""
+    with in_memory(flows_app, database_url=flows_database_url):
         yield flows_app
 
 

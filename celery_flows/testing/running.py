@@ -69,15 +69,13 @@ def _execute(app: Celery, task: Any, message: Any, acknowledge: bool) -> Ran:
         if task_id == message.headers["id"]:
             seen.append((state, retval))
 
-    request = task.Request(
-        message,
-        app=app,
-        task=task,
-        on_ack=message.ack_log_error if acknowledge else _nothing,
-        on_reject=message.reject_log_error if acknowledge else _nothing,
-        hostname="in-process",
-        connection_errors=(),
-    )
+    def reject(logger: Any, errors: Any, requeue: bool) -> None:
+        # Run outside of a pool, Celery forgets what the task itself has said.
+        said = seen[-1][1] if seen else None
+        message.reject_log_error(logger, errors, requeue or bool(getattr(said, "requeue", False)))
+
+    answers = (message.ack_log_error, reject) if acknowledge else (_nothing, _nothing)
+    request = _request(app, task, message, *answers)
     with _receiving(signals.task_postrun, see):
         try:
             request.execute()
@@ -86,6 +84,18 @@ def _execute(app: Celery, task: Any, message: Any, acknowledge: bool) -> Ran:
             seen.append((states.FAILURE, error))
     state, value = seen[-1] if seen else (states.REVOKED, None)
     return _ran(message, args, kwargs, state, value)
+
+
+def _request(app: Celery, task: Any, message: Any, on_ack: Any, on_reject: Any) -> Any:
+    return task.Request(
+        message,
+        app=app,
+        task=task,
+        on_ack=on_ack,
+        on_reject=on_reject,
+        hostname="in-process",
+        connection_errors=(),
+    )
 
 
 def _ran(message: Any, args: Any, kwargs: Any, state: str | None, value: Any) -> Ran:

@@ -46,7 +46,7 @@ def in_memory(app: Celery | None = None, *, database_url: str | None = None) -> 
     runtime = _runtime_of(app)
     with ExitStack() as stack:
         variables = _services(runtime.app)
-        if database_url is None and not has_frameworks_database(runtime.app):
+        if database_url is None and not _has_frameworks_database(runtime.app):
             database_url = stack.enter_context(temporary_file())
         if database_url is not None:
             variables |= {DATABASE_URL_VARIABLE: database_url}
@@ -70,7 +70,7 @@ def _runtime_of(app: Celery | None) -> Runtime:
     return runtime
 
 
-def has_frameworks_database(app: Celery) -> bool:
+def _has_frameworks_database(app: Celery) -> bool:
     """Whether an app's batches are in the database of a framework, whose own test cases see to it."""
     runtime = attached_to(app)
     try:
