@@ -21,6 +21,8 @@ from celery_flows.store import schema
 from celery_flows.store.database import Database
 from celery_flows.store.emptying import empty
 
+pytest_plugins = ["pytester"]
+
 #: The databases that are equals, by the name in a test's id, and the fixture that gives the URL of one.
 DATABASES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mysql_url"}
 

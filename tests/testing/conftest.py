@@ -11,8 +11,6 @@ from celery import Celery
 from celery_flows import Flows
 from celery_flows.testing import InProcessWorker, in_memory
 
-pytest_plugins = ["pytester"]
-
 
 @pytest.fixture
 def app() -> Celery:
