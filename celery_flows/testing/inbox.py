@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from heapq import heappop, heappush
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from celery import Celery
+from kombu.serialization import prepare_accept_content
 
 from celery_flows.errors import ConfigurationError
 from celery_flows.testing.broker import NUMBER
-
-
-class Waiting(NamedTuple):
-    """A message, and what says when its turn is."""
-
-    number: int
-    #: Not before this moment; None: at once.
-    eta: datetime | None
-    message: Any
 
 
 class Inbox:
@@ -35,7 +28,10 @@ class Inbox:
         self._queues = None if queues is None else list(queues)
         self._app = app
         self._now = now
-        self._waiting: list[Waiting] = []
+        # Heaps, in the order of their turns: by number, and by moment and number.
+        self._due: list[tuple[int, int, Any]] = []
+        self._later: list[tuple[datetime, int, int, Any]] = []
+        self._taken = 0
 
     def __enter__(self) -> Inbox:
         self._connection = self._app.connection_for_read()
@@ -47,39 +43,41 @@ class Inbox:
                 "`with in_memory(app):`, or let a real worker run them and wait: batch.wait(timeout=30)."
             )
         self._channel = self._connection.default_channel
+        self._accept = prepare_accept_content(self._app.conf.accept_content)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for one in self._waiting:
-            one.message.requeue()
+        left: list[Any] = [place[-1] for place in (*sorted(self._due), *sorted(self._later))]
+        for message in left:
+            message.requeue()
         self._connection.release()
 
     def next(self, *, later: bool = True) -> Any | None:
         """Take the next message: of those that are due the first published, else, if asked for, the next due."""
         self._look()
         now = self._now()
-        due = [one for one in self._waiting if one.eta is None or one.eta <= now]
-        if not due and not later:
-            return None
-        found = due or sorted(self._waiting, key=lambda one: one.eta or now)
-        if not found:
-            return None
-        self._waiting.remove(found[0])
-        return found[0].message
+        while self._later and self._later[0][0] <= now:
+            heappush(self._due, heappop(self._later)[1:])
+        if self._due:
+            return heappop(self._due)[-1]
+        return heappop(self._later)[-1] if later and self._later else None
 
     def _look(self) -> None:
         for name in self._queues if self._queues is not None else list(self._app.amqp.queues):
             while (message := self._channel.basic_get(name)) is not None:
-                self._waiting.append(_waiting(message))
-        # Queue by queue where they have no numbers, as in another broker in memory.
-        self._waiting.sort(key=lambda one: one.number)
+                self._keep(message)
 
-
-def _waiting(message: Any) -> Waiting:
-    eta = message.headers.get("eta")
-    moment = None if eta is None else datetime.fromisoformat(eta)
-    if moment is not None and moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return Waiting(message.properties.get(NUMBER, 0), moment, message)
+    def _keep(self, message: Any) -> None:
+        self._taken += 1
+        # As a worker's consumer has it.
+        message.accept = self._accept
+        # Queue by queue where messages have no numbers, as in another broker in memory.
+        place = (message.properties.get(NUMBER, 0), self._taken, message)
+        eta = message.headers.get("eta")
+        if eta is None:
+            heappush(self._due, place)
+        else:
+            moment = datetime.fromisoformat(eta)
+            heappush(self._later, (moment if moment.tzinfo else moment.replace(tzinfo=UTC), *place))

@@ -17,6 +17,7 @@ from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.outcomes import reporter
 from celery_flows.messaging.runtime import attached_to
 from celery_flows.states import JobState
+from celery_flows.testing.calls import written
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,8 @@ class Ran:
     error: BaseException | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        written = [repr(one) for one in self.args or ()]
-        written += [f"{name}={value!r}" for name, value in (self.kwargs or {}).items()]
         error = f", {self.error!r}" if self.error is not None else ""
-        return f"{self.task}({', '.join(written)}): {self.state}{error}"
+        return f"{written(self.task, self.args, self.kwargs)}: {self.state}{error}"
 
 
 def run(app: Celery, message: Any, *, acknowledge: bool = True) -> Ran:
@@ -123,7 +122,16 @@ def _refuse(app: Celery, message: Any, error: Exception, acknowledge: bool) -> R
         message.reject()
     if delivery is not None and runtime is not None:
         end(runtime, delivery, JobState.FAILED, problem)
-    return Ran(message.headers.get("id", ""), name, None, None, states.FAILURE, error=problem)
+    return Ran(message.headers.get("id", ""), name, *_arguments(message), states.FAILURE, error=problem)
+
+
+def _arguments(message: Any) -> tuple[list[Any] | None, dict[str, Any] | None]:
+    try:
+        args, kwargs, _ = message.payload
+    except Exception:
+        # What is wrong with it is why it was refused.
+        return None, None
+    return list(args), dict(kwargs)
 
 
 @contextmanager

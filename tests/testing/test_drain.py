@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from apps import flows_app, notes_of
-from celery import Celery
+from celery import Celery, current_app
 from celery.exceptions import Reject
 
 from celery_flows import Batch, Flows, current_job
@@ -159,8 +159,18 @@ def test_what_no_worker_can_run(worker: InProcessWorker) -> None:
     batch = filled(worker, 1)
     worker.app.tasks.pop("shop.add")
     [ran] = worker.drain()
-    assert (ran.state, ran.args, type(ran.error).__name__) == ("FAILURE", None, "NotRegistered")
+    assert (ran.state, ran.args, type(ran.error).__name__) == ("FAILURE", [1], "NotRegistered")
     assert batch.failed_jobs[0].error_class == "NotRegistered"
+
+
+def test_what_no_worker_can_read(worker: InProcessWorker) -> None:
+    """So does one whose content the app does not accept."""
+    batch = filled(worker, 1)
+    worker.app.conf.accept_content = ["yaml"]
+    [ran] = worker.drain()
+    assert (ran.state, type(ran.error).__name__) == ("FAILURE", "ContentDisallowed")
+    assert str(ran).startswith("shop.add(...): FAILURE, ")
+    assert batch.failed_jobs[0].error_class == "ContentDisallowed"
 
 
 def test_what_is_revoked_expired_or_cancelled(worker: InProcessWorker) -> None:
@@ -187,7 +197,7 @@ def test_one_that_ends_its_process(worker: InProcessWorker) -> None:
 
 @pytest.mark.parametrize("late", [True, False])
 def test_one_that_is_put_back(worker: InProcessWorker, late: bool) -> None:
-    """A message that a task rejects for another turn has it, acknowledged late or not."""
+    """A message that a task rejects for another turn has it after the others, acknowledged late or not."""
     seen = []
 
     @worker.app.task(name="shop.reject", shared=False, acks_late=late)
@@ -196,8 +206,9 @@ def test_one_that_is_put_back(worker: InProcessWorker, late: bool) -> None:
         if len(seen) < 3:
             raise Reject("not now", requeue=True)
 
-    batch = filled(worker, reject.s())
-    assert [one.state for one in worker.drain()] == ["REJECTED", "REJECTED", "SUCCESS"]
+    batch = filled(worker, reject.s(), 1)
+    states = [f"{one.task} {one.state}" for one in worker.drain()]
+    assert states == ["shop.reject REJECTED", "shop.add SUCCESS", "shop.reject REJECTED", "shop.reject SUCCESS"]
     assert batch.status == "complete"
 
 
@@ -214,19 +225,19 @@ def test_inside_of_a_block(worker: InProcessWorker) -> None:
     assert (first.status, second.progress.total, notes_of(worker.app)) == ("complete", 0, [("called",)])
 
 
-def test_tasks_find_their_app(worker: InProcessWorker) -> None:
-    """In a task a batch is made without saying of which app, as in a worker, and the test's own app stays."""
-    made = []
+def test_the_app_is_the_current_one(worker: InProcessWorker) -> None:
+    """In a task, as in a worker: shared tasks find it. Afterwards it is the test's own again."""
+    seen = []
 
-    @worker.app.task(name="shop.make", shared=False)
-    def make() -> None:
-        made.append(Batch.create())
+    @worker.app.task(name="shop.look", shared=False)
+    def look() -> None:
+        seen.append(current_app.main)
 
     other = Celery("other", set_as_current=False)
-    make.delay()
+    look.delay()
     other.set_current()
-    assert [one.state for one in drain(worker.app)] == ["SUCCESS"]
-    assert made[0]._runtime.app is worker.app
+    drain(worker.app)
+    assert (seen, current_app.main) == (["shop"], "other")
 
 
 def test_a_broker_that_is_not_in_memory(redis_url: str, file_url: str) -> None:

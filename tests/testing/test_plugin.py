@@ -39,6 +39,7 @@ def filled():
 def test_first(flows_worker):
     batch = filled()
     assert flows_worker.app is app
+    assert flows_worker._runtime.database.dialect == "postgresql"
     assert_enrolled(score, args=[1], batch=batch)
     assert [ran.task for ran in flows_worker.drain()] == ["shop.score", "shop.done"]
     assert_callback(batch, "complete")
@@ -73,15 +74,47 @@ def outside(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-W", "error", "--strict-config")
 
 
-def test_a_suite_that_opts_in(pytester: pytest.Pytester) -> None:
+OVERRIDING = """
+import pytest
+from celery import Celery
+from celery_flows import Batch, Flows
+from celery_flows.testing import drain
+
+other = Celery("other", set_as_current=False)
+Flows(other)
+
+@other.task(shared=False)
+def say(word):
+    return word
+
+@pytest.fixture
+def flows_app():
+    return other
+
+@pytest.fixture(scope="session")
+def flows_database_url():
+    return None
+
+def test_it(flows_worker):
+    with Batch.create().jobs():
+        say.delay("hi")
+    assert flows_worker.app is other
+    assert flows_worker._runtime.database.dialect == "sqlite"
+    assert [str(ran) for ran in drain()] == ["test_overriding.say('hi'): SUCCESS"]
+"""
+
+
+def test_a_suite_that_opts_in(pytester: pytest.Pytester, server_url: str) -> None:
     """Fixtures are there, the app is found, each test begins with nothing, and nobody else is touched.
 
-    A failure ends in the test's own line and in the message, not in lines of ours.
+    The database is the one that pytest's configuration names. A suite may say otherwise, and which app it means. A
+    failure ends in the test's own line and in the message, not in lines of ours.
     """
     pytester.makeconftest('from celery_flows.testing import drain\npytest_plugins = ["celery_flows.testing"]')
-    pytester.makepyfile(SUITE)
+    pytester.makeini(f"[pytest]\nflows_database_url = {server_url}")
+    pytester.makepyfile(test_shop=SUITE, test_overriding=OVERRIDING)
     found = pytester.runpytest_subprocess(*OPTIONS)
-    found.assert_outcomes(passed=4, failed=1)
+    found.assert_outcomes(passed=5, failed=1)
     found.stdout.fnmatch_lines(
         [
             ">*assert_enrolled(score, args=[[]2[]], batch=filled())",
@@ -89,7 +122,7 @@ def test_a_suite_that_opts_in(pytester: pytest.Pytester) -> None:
             "E*shop.score(1): queued",
         ]
     )
-    found.stdout.no_fnmatch_line("*__tracebackhide__*")
+    found.stdout.no_fnmatch_line("*celery_flows/testing/enrolled.py*")
 
 
 def test_a_suite_that_does_not(pytester: pytest.Pytester) -> None:
@@ -115,36 +148,6 @@ def test_several_apps(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
     pytester.makepyfile(SEVERAL)
     found = pytester.runpytest_inprocess(*OPTIONS, "-p", "celery_flows.testing")
     found.stdout.fnmatch_lines(["*Several apps have Flows.*write a fixture flows_app in conftest.py that*"])
-
-
-OVERRIDING = """
-import pytest
-from celery import Celery
-from celery_flows import Batch, Flows
-from celery_flows.testing import drain
-from shop import app, score
-
-other = Celery("other")
-Flows(other)
-
-@pytest.fixture
-def flows_app():
-    return app
-
-def test_it(flows_worker):
-    with Batch.create().jobs():
-        score.delay(1)
-    assert flows_worker.app is app
-    assert flows_worker._runtime.database.dialect == "postgresql"
-    assert len(drain()) == 1
-"""
-
-
-def test_what_a_suite_overrides(pytester: pytest.Pytester, server_url: str) -> None:
-    """Which app it is where there are several, and which database, by pytest's own configuration."""
-    pytester.makeini(f"[pytest]\nflows_database_url = {server_url}")
-    pytester.makepyfile(OVERRIDING)
-    pytester.runpytest_subprocess(*OPTIONS, "-p", "celery_flows.testing").assert_outcomes(passed=1)
 
 
 WITHOUT_PYTEST = """

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from apps import flows_app, rows, runtime_of, shop_tasks
+from apps import flows_app, messages, rows, runtime_of, shop_tasks
 from celery import Celery, current_app
 
 from celery_flows import Batch
@@ -43,6 +43,18 @@ def test_everything_is_as_it_was_after_it(app: Celery, monkeypatch: pytest.Monke
     assert (app.connection_for_write().hostname, type(app.backend).__name__) == ("elsewhere", "RedisBackend")
     with in_memory(app) as worker:
         assert (worker.drain(), rows(app)) == ([], [])
+
+
+def test_an_app_that_has_connections(file_url: str) -> None:
+    """What it has published before is not taken for the test's, and what comes after goes to its own broker."""
+    with flows_app(file_url) as app:
+        before = enroll(app)
+        with in_memory(app) as worker:
+            batch = enroll(app)
+            assert [one.id for one in worker.drain()] == [job.id for job in batch.completed_jobs]
+        after = enroll(app)
+        assert len(messages(app)) == 2
+        assert (before.progress.pending, after.progress.pending) == (1, 1)
 
 
 def test_it_goes_before_every_source(app: Celery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

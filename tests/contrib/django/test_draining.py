@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,8 +47,11 @@ def test_what_was_let_commit_is_not_published_twice(app: Celery, alias: str) -> 
 
     def test_1(self: Any) -> None:
         with self.captureOnCommitCallbacks(using=alias, execute=True):
-            filled(app, 1)
-        assert [ran.state for ran in drain(app)] == ["SUCCESS", "SUCCESS"]
+            batch = filled(app, "no", task="shop.fail")
+        assert [ran.task for ran in drain(app)] == ["shop.fail", "shop.note"]
+        with self.captureOnCommitCallbacks(using=alias, execute=True):
+            batch.retry()
+        assert [ran.task for ran in drain(app)] == ["shop.fail", "shop.note"]
 
     run_cases(TestCase, alias, test_1=test_1)
 
@@ -75,6 +79,19 @@ def test_a_job_that_waits_for_a_commit(app: Celery, alias: str) -> None:
         for callback in callbacks:
             callback()
         assert done == ["job", "job"]
+
+    run_cases(TestCase, alias, test_1=test_1)
+
+
+def test_what_a_worker_reports_later(app: Celery, alias: str) -> None:
+    """What a worker's main process has a thread for is done in the test's own transaction."""
+
+    def test_1(self: Any) -> None:
+        batch = Batch.create(app=app)
+        with batch.jobs():
+            app.tasks["shop.add"].apply_async([1], expires=datetime.now(UTC) - timedelta(minutes=1))
+        assert [ran.state for ran in drain(app)] == ["REVOKED"]
+        assert batch.progress.cancelled == 1
 
     run_cases(TestCase, alias, test_1=test_1)
 
