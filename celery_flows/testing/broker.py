@@ -24,7 +24,7 @@ class Channel(memory.Channel):
     _numbers: ClassVar[count[int]] = count(1)
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        # One that comes back has its turn after all others.
+        # One that a task has put back has its turn after all others.
         message["properties"][NUMBER] = next(self._numbers)
         super()._put(queue, message, **kwargs)  # type: ignore[no-untyped-call] # kombu's
 

@@ -31,7 +31,8 @@ class Inbox:
         # Heaps, in the order of their turns: by number, and by moment and number.
         self._due: list[tuple[int, int, Any]] = []
         self._later: list[tuple[datetime, int, int, Any]] = []
-        self._taken = 0
+        # The queue of each that was taken, by how many were before it.
+        self._taken: list[str] = []
 
     def __enter__(self) -> Inbox:
         self._connection = self._app.connection_for_read()
@@ -49,32 +50,47 @@ class Inbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        left: list[Any] = [place[-1] for place in (*sorted(self._due), *sorted(self._later))]
-        for message in left:
-            message.requeue()
+        left = [(taken, message) for _, taken, message in self._due]
+        left += [(taken, message) for *_, taken, message in self._later]
+        for taken, message in sorted(left, reverse=True):
+            self._put_back(self._taken[taken], message)
         self._connection.release()
 
     def next(self, *, later: bool = True) -> Any | None:
         """Take the next message: of those that are due the first published, else, if asked for, the next due."""
+        heap = self._next(later)
+        return heappop(heap)[-1] if heap else None
+
+    def peek(self, *, later: bool = True) -> Any | None:
+        """Look at the next message."""
+        heap = self._next(later)
+        return heap[0][-1] if heap else None
+
+    def _next(self, later: bool) -> list[Any]:
+        """The heap on which the next message is, or an empty one."""
         self._look()
         now = self._now()
         while self._later and self._later[0][0] <= now:
             heappush(self._due, heappop(self._later)[1:])
-        if self._due:
-            return heappop(self._due)[-1]
-        return heappop(self._later)[-1] if later and self._later else None
+        return self._later if later and not self._due else self._due
+
+    def _put_back(self, queue: str, message: Any) -> None:
+        # At the front, as if nobody had looked: the broker itself would put it last, and say that it comes again.
+        looked_at = message.serializable()
+        message.reject()
+        self._channel.queues[queue].queue.appendleft(looked_at)
 
     def _look(self) -> None:
         for name in self._queues if self._queues is not None else list(self._app.amqp.queues):
             while (message := self._channel.basic_get(name)) is not None:
+                # As a worker's consumer has it.
+                message.accept = self._accept
                 self._keep(message)
+                self._taken.append(name)
 
     def _keep(self, message: Any) -> None:
-        self._taken += 1
-        # As a worker's consumer has it.
-        message.accept = self._accept
         # Queue by queue where messages have no numbers, as in another broker in memory.
-        place = (message.properties.get(NUMBER, 0), self._taken, message)
+        place = (message.properties.get(NUMBER, 0), len(self._taken), message)
         eta = message.headers.get("eta")
         if eta is None:
             heappush(self._due, place)

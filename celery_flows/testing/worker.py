@@ -79,17 +79,16 @@ class InProcessWorker:
         self._check()
         ran: list[Ran] = []
         with self._inbox(queues) as inbox:
-            while at_most is None or len(ran) < at_most:
+            while len(ran) != (ENOUGH if at_most is None else at_most):
                 message = inbox.next(later=later)
                 if message is None:
-                    break
-                if at_most is None and len(ran) == ENOUGH:
-                    message.requeue()
-                    raise NeverDrained(number=ENOUGH, last=", ".join(str(one) for one in ran[-3:]))
+                    return ran
                 with self._runtime.database.as_committed():
                     ran.append(run(self.app, message))
                 if raises:
                     _raise(ran[-1])
+            if at_most is None and inbox.peek(later=later) is not None:
+                raise NeverDrained(number=ENOUGH, last=", ".join(str(one) for one in ran[-3:]))
         return ran
 
     def die(self) -> str:
@@ -106,16 +105,19 @@ class InProcessWorker:
         """
         self._check()
         with self._inbox() as inbox:
-            message = inbox.next()
+            message = inbox.peek()
             delivery = None if message is None else Delivery.read(message.headers)
-            if message is not None and delivery is not None and not delivery.is_part:
-                message.ack()
-                self._begin(message, delivery.received(new_id()))
-                return delivery.job_id
-            if message is not None:
-                message.requeue()
-        waits = "no message waits" if message is None else f"what waits, {message.headers.get('task')}, is no job"
-        raise BlockMisuse(problem=f"A worker dies with a job here, and {waits}: enroll one first.")
+            if message is None or delivery is None or delivery.is_part:
+                waits = (
+                    "no message waits"
+                    if message is None
+                    else f"{message.headers.get('task')}, which waits, is none"
+                )
+                raise BlockMisuse(problem=f"A worker dies with a job here, and {waits}: enroll one first.")
+            inbox.next()
+            message.ack()
+            self._begin(message, delivery.received(new_id()))
+        return delivery.job_id
 
     def _begin(self, message: Any, delivery: Delivery) -> None:
         task, database = self.app.tasks[message.headers["task"]], self._runtime.database

@@ -60,6 +60,22 @@ def test_over_several_queues(worker: InProcessWorker) -> None:
     assert notes_of(worker.app)[3:] == [(2,), (3,)]
 
 
+def test_step_by_step(worker: InProcessWorker) -> None:
+    """What waits while a part is run keeps its place before what that part has published."""
+
+    @worker.app.task(name="shop.parent", shared=False)
+    def parent(number: int) -> None:
+        worker.app.tasks["shop.note"].delay(number)
+
+    for number in range(3):
+        parent.delay(number)
+    ran = [one for _ in range(6) for one in worker.drain(at_most=1)]
+    assert [(one.task, one.args) for one in ran] == [
+        *(("shop.parent", [number]) for number in range(3)),
+        *(("shop.note", [number]) for number in range(3)),
+    ]
+
+
 def test_what_is_due_later(worker: InProcessWorker) -> None:
     """It comes after what is due, by its time and without waiting for that; or it stays."""
     note = worker.app.tasks["shop.note"]

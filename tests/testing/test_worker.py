@@ -76,10 +76,10 @@ def test_pruning(worker: InProcessWorker) -> None:
 
 def test_nothing_to_die_with(worker: InProcessWorker) -> None:
     """A worker dies with a job, or the test means something else: what waits, stays."""
-    with pytest.raises(BlockMisuse, match="no message waits: enroll one first"):
+    with pytest.raises(BlockMisuse, match="nothing waits: enroll one first"):
         worker.die()
     worker.app.tasks["shop.note"].delay(1)
-    with pytest.raises(BlockMisuse, match=r"what waits, shop\.note, is no job"):
+    with pytest.raises(BlockMisuse, match=r"shop\.note, which waits, is none"):
         worker.die()
     assert len(worker.drain()) == 1
 
