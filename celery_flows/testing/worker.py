@@ -108,12 +108,8 @@ class InProcessWorker:
             message = inbox.peek()
             delivery = None if message is None else Delivery.read(message.headers)
             if message is None or delivery is None or delivery.is_part:
-                waits = (
-                    "no message waits"
-                    if message is None
-                    else f"{message.headers.get('task')}, which waits, is none"
-                )
-                raise BlockMisuse(problem=f"A worker dies with a job here, and {waits}: enroll one first.")
+                waits = "nothing waits" if message is None else f"what waits is {message.headers.get('task')}"
+                raise BlockMisuse(problem=f"A worker dies with a job, and {waits}: enroll one first.")
             inbox.next()
             message.ack()
             self._begin(message, delivery.received(new_id()))

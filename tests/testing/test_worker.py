@@ -79,7 +79,7 @@ def test_nothing_to_die_with(worker: InProcessWorker) -> None:
     with pytest.raises(BlockMisuse, match="nothing waits: enroll one first"):
         worker.die()
     worker.app.tasks["shop.note"].delay(1)
-    with pytest.raises(BlockMisuse, match=r"shop\.note, which waits, is none"):
+    with pytest.raises(BlockMisuse, match=r"and what waits is shop\.note: enroll one first"):
         worker.die()
     assert len(worker.drain()) == 1
 
