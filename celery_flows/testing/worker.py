@@ -100,7 +100,7 @@ class InProcessWorker:
             The job's id.
 
         Raises:
-            BlockMisuse: there is no message, or it is none of a job.
+            BlockMisuse: there is no message, or it is none of a job, or none that a worker would run.
             ConfigurationError: as for `drain`.
         """
         self._check()
@@ -119,7 +119,9 @@ class InProcessWorker:
         task, database = self.app.tasks[message.headers["task"]], self._runtime.database
         self._hear(str(delivery.worker_id))
         holder = holder_of(self._runtime, task, delivery)
-        claim(database, delivery.job_id, delivery.number, str(delivery.token), holder)
+        if claim(database, delivery.job_id, delivery.number, str(delivery.token), holder) is None:
+            problem = f"A worker drops this message of job {delivery.job_id}, which was cancelled or sent again."
+            raise BlockMisuse(problem=problem)
 
     def sweep(self) -> Swept:
         """Sweep once, as every worker does: give up the jobs of workers whose lease has run out, and so on.

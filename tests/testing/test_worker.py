@@ -82,6 +82,9 @@ def test_nothing_to_die_with(worker: InProcessWorker) -> None:
     with pytest.raises(BlockMisuse, match=r"and what waits is shop\.note: enroll one first"):
         worker.die()
     assert len(worker.drain()) == 1
+    filled(worker, 1).cancel()
+    with pytest.raises(BlockMisuse, match=r"drops this message of job \S+, which was cancelled or sent again"):
+        worker.die()
 
 
 def test_an_app_without_flows() -> None:
