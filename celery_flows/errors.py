@@ -378,3 +378,11 @@ class GraphTooLarge(FlowsError):
 
     batch_id: str
     most: int
+
+
+class NeverDrained(FlowsError):
+    """drain() has run {number} messages, and more wait. A task that is always retried, or that calls itself, never
+    comes to an end: run a part with drain(at_most=...). The last ones: {last}"""
+
+    number: int
+    last: str

@@ -14,6 +14,8 @@ from kombu.transport.memory import Channel
 from celery_flows import Flows
 from celery_flows.messaging.runtime import Runtime, attached_to
 from celery_flows.store.database import Database
+from celery_flows.testing import drain
+from celery_flows.testing.running import run
 
 
 def plain_app(name: str = "shop", **options: Any) -> Celery:
@@ -91,23 +93,13 @@ def called(app: Celery, queue: str | None = None) -> list[tuple[Any, ...]]:
 
 
 def work(app: Celery) -> None:
-    """Run what is in the queue, and what comes in meanwhile, as a worker's process does."""
-    while found := messages(app):
-        for message in found:
-            run_message(app, message)
+    """Run what is in the default queue, and what comes in meanwhile, as a worker does."""
+    drain(app, queues=[app.conf.task_default_queue])
 
 
 def run_message(app: Celery, message: Any) -> None:
-    """Run one message as a worker's process does."""
-    app.finalize()
-    task = app.tasks[message.headers["task"]]
-    task.Request(
-        message, app=app, task=task, on_ack=_nothing, on_reject=_nothing, hostname="here", connection_errors=()
-    ).execute()
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Messages are gone from the queue already."""
+    """Run one message, that `messages` has taken, as a worker does."""
+    run(app, message, acknowledge=False)
 
 
 def rows(database: Database | Celery, **where: Any) -> list[Any]:

@@ -19,6 +19,9 @@ from services import own_database, own_redis, own_vhost
 from celery_flows.memory import RedisMemory
 from celery_flows.store import schema
 from celery_flows.store.database import Database
+from celery_flows.store.emptying import empty
+
+pytest_plugins = ["pytester"]
 
 #: The databases that are equals, by the name in a test's id, and the fixture that gives the URL of one.
 DATABASES = {"sqlite": "sqlite_url", "postgresql": "postgres_url", "mariadb": "mysql_url"}
@@ -81,9 +84,7 @@ def server_url(postgres_url: str) -> Iterator[str]:
 
 def _empty(url: str) -> None:
     database = Database(url)
-    with database.engine.begin() as connection:
-        for table in database.tables.metadata.sorted_tables:
-            connection.execute(table.delete())
+    database.transact(empty, database.tables)
     database.close()
 
 

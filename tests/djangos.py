@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from celery_flows import Flows
 from celery_flows.messaging import hosting
+from celery_flows.store.emptying import empty
 
 _APPS: Final = [
     "django.contrib.admin",
@@ -151,9 +153,18 @@ def emptied(alias: str) -> None:
     from celery_flows.contrib.django.database import DjangoDatabase
 
     database = DjangoDatabase(alias, lambda: False, {})
-    every = [one.delete() for one in database.tables.metadata.sorted_tables]
-    database.transact(lambda connection: [connection.execute(one) for one in every])
+    database.transact(empty, database.tables)
     Order.objects.using(alias).all().delete()
+
+
+def run_cases(base: type, alias: str, **tests: Any) -> None:
+    """Run tests as a project's own test runner does, in order."""
+    case = type("Tests", (base,), {**tests, "databases": {alias}, "__module__": __name__})
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    for _, problem in [*result.errors, *result.failures]:
+        raise AssertionError(problem)
+    assert result.testsRun == len(tests)
 
 
 @contextmanager

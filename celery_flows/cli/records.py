@@ -9,7 +9,6 @@ from celery_flows.cli.output import Column, Output, Record
 from celery_flows.cli.words import age_of
 from celery_flows.progress import Progress
 from celery_flows.queries.batches import BatchRecord
-from celery_flows.queries.jobs import CallbackRecord
 from celery_flows.queries.record import JobRecord
 
 #: How much of an id people are shown where there is little room: the moment in it, to 0.2 microseconds.
@@ -28,7 +27,7 @@ def of_batch(batch: BatchRecord, progress: Progress) -> dict[str, Any]:
     return {**values, "progress": progress.to_dict()}
 
 
-def of_job(job: JobRecord | CallbackRecord) -> dict[str, Any]:
+def of_job(job: JobRecord) -> dict[str, Any]:
     """All that is known of a job or a callback."""
     return asdict(job)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery_flows.messaging.gate import end, give_up
@@ -27,9 +28,14 @@ class Reporter:
         self._work: queue.Queue[Callable[[], None]] = queue.Queue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        # The thread that has no consumer's loop to go on with.
+        self._at_once: int | None = None
 
     def submit(self, act: Callable[[], None]) -> None:
         """Do this later, after what was submitted before."""
+        if self._at_once == threading.get_ident():
+            act()
+            return
         self._work.put(act)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
@@ -45,6 +51,15 @@ class Reporter:
                 logger.exception("An outcome could not be written.")
             finally:
                 self._work.task_done()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Do what this thread submits in the block here and now, on its own connections."""
+        before, self._at_once = self._at_once, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._at_once = before
 
     def drain(self) -> None:
         """Wait until everything submitted is done."""

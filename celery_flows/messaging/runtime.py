@@ -25,6 +25,7 @@ from celery_flows.queries.redact import Redact
 from celery_flows.settings import MEMORY_METHODS, Settings, has_methods
 from celery_flows.states import BatchState
 from celery_flows.store import schema
+from celery_flows.store.clock import Clock
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.joined import Joinable, connection_of
 from celery_flows.transitions.lose import LossPolicy
@@ -49,6 +50,8 @@ class Runtime:
         self.lease: Lease | None = None
         #: Whether this process is a worker's.
         self.is_worker = False
+        #: In a test, a clock in the place of the database's own.
+        self.clock: Clock | None = None
 
     @property
     def app(self) -> Celery:
@@ -83,6 +86,18 @@ class Runtime:
     def publisher(self) -> Publisher:
         """What hands messages to the broker."""
         return Publisher(self.app, self.send_task, self.database, self.settings)
+
+    def begin_anew(self, clock: Clock | None = None) -> None:
+        """Read the settings and open the database that they name again, when they are next asked for.
+
+        Args:
+            clock: what the database is to judge by, in the place of its own clock.
+        """
+        if "database" in vars(self):
+            self.database.close()
+        for name in ("settings", "database", "publisher", "redact", "merges", "memory", "codec"):
+            vars(self).pop(name, None)
+        self.clock = clock
 
     @property
     def loss_policy(self) -> LossPolicy:
@@ -171,6 +186,7 @@ class Runtime:
             "prefix": self.settings.table_prefix,
             "schema": self.settings.schema,
             "codec": self.codec,
+            "clock": self.clock,
             "on_first_use": schema.check if check else None,
         }
 
@@ -237,7 +253,7 @@ def find_runtime(app: Any = None) -> Runtime:
         found = attached_to(candidate)
         if found is not None:
             return found
-    every = _living()
+    every = living()
     if len(every) == 1:
         return every[0]
     raise NoFlows
@@ -255,7 +271,8 @@ def runtime_for(parent: Any, app: Any) -> Runtime:
     return find_runtime(app) if app is not None or found is None else found
 
 
-def _living() -> list[Runtime]:
+def living() -> list[Runtime]:
+    """The runtimes of all apps with Flows that somebody has."""
     with _lock:
         every = list(_every)
     if len(every) > 1:

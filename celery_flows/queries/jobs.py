@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final, overload
 
-from celery_flows.queries.record import JobRecord, JobRecords, job_record, shown_message
+from celery_flows.queries.record import JobRecord, JobRecords, job_record
 from celery_flows.queries.redact import Redact
 from celery_flows.shown import html
 from celery_flows.shown.words import in_brackets, pretty, short
@@ -34,42 +32,11 @@ def named_jobs(database: Database, batch_id: str) -> list[tuple[str, JobState]]:
     return [(row.name, JobState(row.state)) for row in rows]
 
 
-@dataclass(frozen=True)
-class CallbackRecord:
-    """A callback's row at one moment."""
-
-    id: str
-    #: "complete", "failure" or "settled".
-    event: str
-    task: str
-    state: JobState
-    error_class: str | None
-    error_message: str | None
-    attempts: int
-    started_at: datetime | None
-    ended_at: datetime | None
-
-
-def callbacks(
-    database: Database, batch_id: str, round_: int, redact: Redact | None = None
-) -> list[CallbackRecord]:
+def callbacks(database: Database, batch_id: str, round_: int, redact: Redact | None = None) -> list[JobRecord]:
     """The callbacks of a batch's round, in the order in which they were added."""
     with database.reading() as connection:
         rows = lists.callbacks(connection, database.tables, batch_id, round_)
-    return [
-        CallbackRecord(
-            id=row.id,
-            event=row.event,
-            task=row.task,
-            state=JobState(row.state),
-            error_class=row.error_class,
-            error_message=shown_message(row, redact),
-            attempts=row.attempt,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-        )
-        for row in rows
-    ]
+    return [job_record(row, redact) for row in rows]
 
 
 def jobs_page(

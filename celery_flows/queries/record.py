@@ -41,6 +41,8 @@ class JobRecord(Snapshot):
     ended_at: datetime | None
     #: What its flow calls it: a step's name, or the name= of a workflow's job.
     name: str | None = None
+    #: Of a callback, its event: "complete", "failure" or "settled".
+    event: str | None = None
 
     def __repr__(self) -> str:
         return in_brackets(_head(self), _facts(self))
@@ -78,6 +80,7 @@ def job_record(row: Any, redact: Redact | None) -> JobRecord:
         started_at=row.started_at,
         ended_at=row.ended_at,
         name=row.name,
+        event=row.event,
     )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from celery_flows.codec import Codec
 from celery_flows.store import forking
+from celery_flows.store.clock import Clock
 from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
@@ -85,12 +86,14 @@ class Database:
         prefix: str = "flows_",
         schema: str | None = None,
         codec: Codec | None = None,
+        clock: Clock | None = None,
         engine_options: Mapping[str, Any] | None = None,
         on_first_use: Callable[[Database], None] | None = None,
     ) -> None:
         self.url = read_url(url)
         self.tables: Tables = tables(prefix, schema, codec)
         self._options = dict(engine_options or {})
+        self._clock = clock
         self._on_first_use = on_first_use
         self._lock = threading.RLock()
         self._pid = 0
@@ -151,6 +154,8 @@ class Database:
         except ImportError as error:
             raise driver_missing(self.url, error) from error
         event.listen(engine, "connect", _CONNECT[self.dialect])
+        if self._clock is not None:
+            self._clock.stand_in(engine)
         if self.dialect == "sqlite":
             forking.guard(engine)
         begin = _BEGIN[self.dialect]
@@ -214,6 +219,13 @@ class Database:
             is_robust: whether an error is only logged, where it comes behind such a transaction.
         """
         action()
+
+    def as_committed(self) -> AbstractContextManager[None]:
+        """Do what waits for the commit of a transaction that a framework's test keeps open, as if it had come.
+
+        What waits by now is done before the block, and what the block adds, after it.
+        """
+        return nullcontext()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -12,6 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from celery_flows.codec import Codec, seal, unseal
+from celery_flows.store.clock import shown_by
 
 
 class Key(TypeDecorator[str]):
@@ -106,34 +107,35 @@ class seconds_ago(FunctionElement[datetime]):  # noqa: N801  # an SQL function, 
 
 @compiles(utcnow)
 def _sqlite_now(element: utcnow, compiler: Any, **kw: Any) -> str:
-    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+    return shown_by(compiler) or "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
 
 
 @compiles(utcnow, "postgresql")
 def _postgresql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
     # Not now(), which stands still at the start of the transaction.
-    return "clock_timestamp()"
+    return shown_by(compiler) or "clock_timestamp()"
 
 
 @compiles(utcnow, "mysql")
 @compiles(utcnow, "mariadb")
 def _mysql_now(element: utcnow, compiler: Any, **kw: Any) -> str:
-    return "(utc_timestamp(6))"
+    return shown_by(compiler) or "(utc_timestamp(6))"
 
 
 @compiles(seconds_ago)
 def _sqlite_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
-    seconds = compiler.process(element.clauses, **kw)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', (-({seconds})) || ' seconds')"
+    seconds, now = compiler.process(element.clauses, **kw), shown_by(compiler) or "'now'"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', {now}, (-({seconds})) || ' seconds')"
 
 
 @compiles(seconds_ago, "postgresql")
 def _postgresql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
-    return f"clock_timestamp() - make_interval(secs => {compiler.process(element.clauses, **kw)})"
+    now = shown_by(compiler) or "clock_timestamp()"
+    return f"{now} - make_interval(secs => {compiler.process(element.clauses, **kw)})"
 
 
 @compiles(seconds_ago, "mysql")
 @compiles(seconds_ago, "mariadb")
 def _mysql_ago(element: seconds_ago, compiler: Any, **kw: Any) -> str:
-    seconds = compiler.process(element.clauses, **kw)
-    return f"date_sub(utc_timestamp(6), interval cast(({seconds}) * 1000000 as signed) microsecond)"
+    seconds, now = compiler.process(element.clauses, **kw), shown_by(compiler) or "utc_timestamp(6)"
+    return f"date_sub({now}, interval cast(({seconds}) * 1000000 as signed) microsecond)"

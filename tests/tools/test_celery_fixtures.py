@@ -12,24 +12,17 @@ import time
 import pytest
 from celery.contrib.pytest import *  # pytest-celery, if installed, has others of these names
 from celery_flows import Batch, Flows, current_job
-from celery_flows.store import schema
-from celery_flows.store.database import Database
+from celery_flows.errors import ConfigurationError
+from celery_flows.testing import assert_callback, drain, in_memory
 
 
 @pytest.fixture(scope="session")
-def database_url(tmp_path_factory):
-    url = f"sqlite:///{tmp_path_factory.mktemp('flows') / 'flows.sqlite3'}"
-    schema.upgrade(Database(url))
-    return url
-
-
-@pytest.fixture(scope="session")
-def celery_config(database_url):
+def celery_config(flows_database):
     return {
         "broker_url": "memory://",
         "broker_transport_options": {"polling_interval": 0.01},
         "result_backend": "cache+memory://",
-        "flows_database_url": database_url,
+        "flows_database_url": flows_database,
     }
 
 
@@ -79,8 +72,22 @@ def check(app, square, done, notes):
     notes.clear()
 
 
-def test_celery_worker(celery_app, tasks, celery_worker):
+def test_celery_worker(celery_app, flows_setup, tasks, celery_worker):
     check(celery_app, *tasks)
+    with pytest.raises(ConfigurationError, match="celery_worker. takes the messages of app 'celery.tests': wait"):
+        drain(celery_app)
+    with pytest.raises(ConfigurationError, match="flows_setup before celery_worker"), in_memory(celery_app):
+        pass
+
+
+def test_drain(celery_app, flows_worker, tasks):
+    batch = Batch.create(app=celery_app).on("complete", tasks[1])
+    with batch.jobs():
+        results = [tasks[0].delay(n) for n in range(3)]
+    assert flows_worker.app is celery_app
+    assert len(flows_worker.drain()) == 4
+    assert_callback(batch, "complete")
+    assert [result.get(timeout=1) for result in results] == [0, 1, 4]
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -95,7 +102,11 @@ def test_eager(celery_app, tasks):
 
 
 def test_a_suite_with_celerys_fixtures(tmp_path: Path) -> None:
-    """celery_app, celery_worker, celery_session_worker and the celery mark run batches with callbacks."""
+    """celery_app, celery_worker, celery_session_worker and the celery mark run batches with callbacks.
+
+    Together with celery_flows.testing, whose fixtures come between, and with pytest-celery, which is installed.
+    """
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["celery_flows.testing"]')
     (tmp_path / "test_shop.py").write_text(SUITE)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
@@ -104,4 +115,4 @@ def test_a_suite_with_celerys_fixtures(tmp_path: Path) -> None:
         timeout=110,
         cwd=tmp_path,
     )
-    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert "5 passed" in done.stdout, done.stdout + done.stderr

@@ -24,6 +24,8 @@ from pytest_celery import (
 )
 
 from celery_flows import Batch, Flows
+from celery_flows.errors import ConfigurationError
+from celery_flows.testing import assert_callback, assert_enrolled, drain
 
 PROJECT = """
 import os
@@ -168,6 +170,10 @@ def test_batches_across_a_restart(celery_setup: CeleryTestSetup) -> None:
     first = filled(app)
     assert first.wait(timeout=60) == "complete"
     worker.wait_for_log(f"DONE {first.id} complete")
+    assert [job.args for job in assert_enrolled("shop.square", batch=first, times=3)] == [[0], [1], [2]]
+    assert_callback(first, "complete", "shop.done", ran=False)
+    with pytest.raises(ConfigurationError, match="app 'shop' has 'redis'"):
+        drain(app)
     worker.kill()
     second = filled(app)
     assert second.progress.pending == 3

@@ -6,15 +6,17 @@ Django decides when a transaction begins and ends, and when a connection is open
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
-from django.db import transaction
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.engine import URL
 
+from celery_flows.contrib.django.committing import wait
 from celery_flows.contrib.django.place import wrapper_of
-from celery_flows.store.joined import WAITS, run_logged
+from celery_flows.store.joined import WAITS
+
+#: How the names of our own SQL functions begin.
+OURS: Final = "celery_flows_"
 
 
 class Borrowed:
@@ -36,10 +38,13 @@ class Borrowed:
     def character_set_name(self) -> None:
         """Nothing: SQLAlchemy would say SET NAMES each time."""
 
-    def _leave_alone(self, *args: Any, **kwargs: Any) -> None:
-        """Add no handler of notices and no functions, of which Django has its own."""
+    def add_notice_handler(self, handler: Any) -> None:
+        """Add none: Django has its own."""
 
-    add_notice_handler = create_function = _leave_alone
+    def create_function(self, name: str, *args: Any, **options: Any) -> None:
+        """Add a function of ours; those that SQLAlchemy adds Django has too."""
+        if name.startswith(OURS):
+            self._connection.create_function(name, *args, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
@@ -107,7 +112,7 @@ def borrowing_engine(alias: str, url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def note(_connection: Any, record: Any) -> None:
-        record.info[WAITS] = lambda action: transaction.on_commit(partial(run_logged, action), using=alias)
+        record.info[WAITS] = lambda action: wait(action, alias)
 
     @event.listens_for(engine, "invalidate")
     def mark(*_: Any) -> None:

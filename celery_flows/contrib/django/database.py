@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
@@ -12,10 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from celery_flows.contrib.django.borrowed import borrowing_engine, renew
+from celery_flows.contrib.django.committing import as_committed, wait
 from celery_flows.contrib.django.place import engine_options, url_of, wrapper_of
 from celery_flows.errors import BlockMisuse
 from celery_flows.store.database import Connection, Database, Transaction
-from celery_flows.store.joined import run_logged
 
 
 class DjangoDatabase(Database):
@@ -62,6 +61,8 @@ class DjangoDatabase(Database):
     def _borrowing_engine(self) -> Engine:
         if self._borrowing is None:
             self._borrowing = borrowing_engine(self._alias, self.url)
+            if self._clock is not None:
+                self._clock.stand_in(self._borrowing)
         return self._borrowing
 
     def _check_tables(self) -> None:
@@ -122,9 +123,17 @@ class DjangoDatabase(Database):
     def after_commit(self, action: Callable[[], None], *, is_robust: bool = True) -> None:
         """Do something once Django's transaction that is open here is committed, or now if none is."""
         if self.is_joined:
-            transaction.on_commit(partial(run_logged, action) if is_robust else action, using=self._alias)
+            wait(action, self._alias, is_robust=is_robust)
         else:
             action()
+
+    def as_committed(self) -> AbstractContextManager[None]:
+        """Do what waits for the commit of the transaction that a test case keeps open, as if it had come.
+
+        Raises:
+            BlockMisuse: another transaction is open inside of it.
+        """
+        return as_committed(self._alias)
 
     def take_back(self, actions: Sequence[Callable[[], None]]) -> list[Callable[[], None]] | None:
         """Those of these actions that still wait for Django's commit; the others' savepoints were rolled back."""

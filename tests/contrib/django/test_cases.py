@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import Any
 
 import pytest
@@ -12,20 +11,11 @@ from django.core.management import call_command
 from django.db import connections
 from django.test import TestCase, TransactionTestCase
 from django.test.utils import override_settings
+from djangos import run_cases
 from orders.models import Order
 
 from celery_flows import Batch
 from celery_flows.contrib.django.models import FlowBatch
-
-
-def run(base: type, alias: str, **tests: Any) -> None:
-    """Run tests as a project's own test runner does, in order."""
-    case = type("Tests", (base,), {**tests, "databases": {alias}, "__module__": __name__})
-    result = unittest.TestResult()
-    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
-    for _, problem in [*result.errors, *result.failures]:
-        raise AssertionError(problem)
-    assert result.testsRun == len(tests)
 
 
 def test_test_case(app: Celery, alias: str) -> None:
@@ -46,7 +36,7 @@ def test_test_case(app: Celery, alias: str) -> None:
     def test_2(self: Any) -> None:
         assert (FlowBatch.objects.count(), Order.objects.using(alias).count()) == (0, 0)
 
-    run(TestCase, alias, test_1=test_1, test_2=test_2)
+    run_cases(TestCase, alias, test_1=test_1, test_2=test_2)
     assert rows(app) == []
 
 
@@ -69,7 +59,7 @@ def test_test_case_with_an_eager_app(app: Celery, alias: str) -> None:
         with pytest.raises(ValueError, match=r"no"), committing, Batch.create(app=app).jobs():
             app.tasks["shop.fail"].delay()
 
-    run(TestCase, alias, test_1=test_1, test_2=test_2)
+    run_cases(TestCase, alias, test_1=test_1, test_2=test_2)
 
 
 def test_a_jobs_own_transaction(app: Celery, alias: str) -> None:
@@ -93,7 +83,7 @@ def test_a_jobs_own_transaction(app: Celery, alias: str) -> None:
         found = [order.number for order in Order.objects.using(alias).all()]
         assert (batch.status, batch.progress.complete, found) == ("failed", 1, [1])
 
-    run(TestCase, alias, test_1=test_1)
+    run_cases(TestCase, alias, test_1=test_1)
 
 
 def test_transaction_test_case(app: Celery, alias: str) -> None:
@@ -109,7 +99,7 @@ def test_transaction_test_case(app: Celery, alias: str) -> None:
     def test_2(self: Any) -> None:
         assert (FlowBatch.objects.count(), rows(app)) == (0, [])
 
-    run(TransactionTestCase, alias, test_1=test_1, test_2=test_2)
+    run_cases(TransactionTestCase, alias, test_1=test_1, test_2=test_2)
 
 
 def test_flush_elsewhere(app: Celery, alias: str) -> None:

@@ -47,7 +47,7 @@ def test_all_is_well(app: Celery, alias: str) -> None:
 
 def test_no_flows(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no app of the process has Flows, that is said."""
-    monkeypatch.setattr("celery_flows.messaging.runtime._living", list)
+    monkeypatch.setattr("celery_flows.messaging.runtime.living", list)
     with current(plain_app()):
         assert found() == ["celery_flows.E001"]
 
