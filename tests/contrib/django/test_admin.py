@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from apps import called, messages, runtime_of, work
+from apps import called, counting, messages, runtime_of, work
 from celery import Celery
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
@@ -245,6 +245,8 @@ def test_nothing_is_changed_here(app: Celery, admin: Client) -> None:
 
 def test_queries_are_counted(app: Celery, admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list takes as many queries for fifty batches as for one, and counts no more rows than it can show."""
+    # The jobs are counted by ourselves, not by Django.
+    counted = counting(runtime_of(app).database)
 
     def queries(name: str) -> list[str]:
         with CaptureQueriesContext(connections["default"]) as captured:
@@ -252,15 +254,45 @@ def test_queries_are_counted(app: Celery, admin: Client, monkeypatch: pytest.Mon
         return [one["sql"] for one in captured if "flows_" in one["sql"]]
 
     batch_of(app, 1)
+    ours = counted()
     before = len(queries(BATCHES))
+    assert counted() - ours == 1
     for number in range(9):
         batch_of(app, number)
-    assert len(queries(BATCHES)) == before == 3
+    ours = counted()
+    assert len(queries(BATCHES)) == before == 2
+    assert counted() - ours == 1
     jobs = queries("admin:celery_flows_flowjob_changelist")
     assert len(jobs) == 2
     assert "LIMIT 10001" in jobs[0]
     monkeypatch.setattr(base, "MOST", 5)
     assert "more than 5 jobs" in text(admin.get(reverse("admin:celery_flows_flowjob_changelist")))
+
+
+def test_no_list_counts_a_table(app: Celery, admin: Client) -> None:
+    """Whatever is searched for or filtered by: what is counted has an end."""
+    batch = batch_of(app, 1)
+    for name in ("flowbatch", "flowjob", "flowworker"):
+        url = reverse(f"admin:celery_flows_{name}_changelist")
+        for query in ({}, {"q": "shop.add"}, {"q": batch.id}, {"kind__exact": "batch"}, {"p": "1"}):
+            with CaptureQueriesContext(connections["default"]) as captured:
+                admin.get(url, query, follow=True)
+            counts = [one["sql"] for one in captured if "COUNT(" in one["sql"] and "flows_" in one["sql"]]
+            assert [sql for sql in counts if "LIMIT 10001" not in sql] == []
+
+
+def test_jobs_are_found(app: Celery, admin: Client) -> None:
+    """By the id of a job or of its batch, over indexes; else by the task's whole name."""
+    first, second = batch_of(app, 1), batch_of(app, -2)
+    [job] = second.pending_jobs
+    url = reverse("admin:celery_flows_flowjob_changelist")
+    found = {job.id: [2], second.id: [2], "shop.add": [1], "shop.fail": [2], "shop": [], first.id: [1]}
+    for term, wanted in found.items():
+        with CaptureQueriesContext(connections["default"]) as captured:
+            said = text(admin.get(url, {"q": term}))
+        assert [number for number, call in ((1, "shop.add (1)"), (2, "shop.fail (-2)")) if call in said] == wanted
+        by_task = [one["sql"] for one in captured if '"task" = ' in one["sql"]]
+        assert bool(by_task) == term.startswith("shop")
 
 
 def test_workers(app: Celery, admin: Client) -> None:

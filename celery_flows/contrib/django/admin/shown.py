@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from django.db.models import Count
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -15,7 +14,8 @@ from django.utils.text import Truncator
 from django.utils.timesince import timesince
 from django.utils.translation import ngettext
 
-from celery_flows.contrib.django.models import FlowJob
+from celery_flows.messaging.runtime import find_runtime
+from celery_flows.queries.progress import outcomes
 from celery_flows.states import JobState
 
 #: Where a page keeps the counts of a batch.
@@ -48,12 +48,10 @@ def age(moment: datetime | None) -> str:
 
 def count_jobs(batches: Iterable[Any]) -> None:
     """Count the jobs of some batches by outcome, in one query, and keep the counts with each."""
-    every = {batch.pk: batch for batch in batches}
-    for batch in every.values():
-        setattr(batch, COUNTS, {})
-    found = FlowJob.objects.counted().filter(batch__in=list(every)).order_by()
-    for row in found.values("batch_id", "outcome").annotate(jobs=Count("id")):
-        getattr(every[row["batch_id"]], COUNTS)[row["outcome"]] = row["jobs"]
+    every = list(batches)
+    counts = outcomes(find_runtime().database, [batch.pk for batch in every])
+    for batch in every:
+        setattr(batch, COUNTS, counts[batch.pk])
 
 
 def progress(batch: Any) -> Any:
