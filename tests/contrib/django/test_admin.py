@@ -18,6 +18,7 @@ from djangos import django_app, emptied, meant, migrated
 
 from celery_flows import Batch
 from celery_flows.contrib.django.admin import base, steering
+from celery_flows.contrib.django.admin import batches as pages
 from celery_flows.transitions.lease import renew
 
 BATCHES = "admin:celery_flows_flowbatch_changelist"
@@ -119,6 +120,19 @@ def test_a_batchs_page(app: Celery, admin: Client) -> None:
     assert [f"{n} job" in numbers[name] for n, name in ((2, "jobs"), (1, "failed"), (0, "pending"))] == [True] * 3
     assert "shop.note" in numbers["callbacks"]
     assert "0 batches" in numbers["children"]
+
+
+def test_a_large_batch_is_explained_when_somebody_asks(
+    app: Celery, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it waits for is not looked for each time that its page is opened."""
+    monkeypatch.setattr(pages, "EXPLAINED", 1)
+    batch = batch_of(app, 1, 2)
+    asked = counting(runtime_of(app).database)
+    said = text(admin.get(reverse("admin:celery_flows_flowbatch_change", args=[batch.id])))
+    assert asked() == 1
+    assert "2 jobs. Explain says more" in said
+    assert "and waits for" in text(act(admin, "explain", batch))
 
 
 def test_a_jobs_page(app: Celery, admin: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -54,24 +55,30 @@ def count_jobs(batches: Iterable[Any]) -> None:
         setattr(batch, COUNTS, counts[batch.pk])
 
 
-def progress(batch: Any) -> Any:
-    """A bar, and what it stands for."""
+def counts_of(batch: Any) -> Counter[str | None]:
+    """The jobs of a batch by outcome, None being pending."""
     if not hasattr(batch, COUNTS):
         count_jobs([batch])
-    counts = getattr(batch, COUNTS)
-    total, pending = sum(counts.values()), counts.get(None, 0)
+    counts: Counter[str | None] = getattr(batch, COUNTS)
+    return counts
+
+
+def progress(batch: Any) -> Any:
+    """A bar, and what it stands for."""
+    counts = counts_of(batch)
+    total, pending = counts.total(), counts[None]
     finished = total - pending
     words = [f"{finished:,} of {total:,}"]
-    words += [f"{counts[one]:,} {one}" for one in OUTCOMES[1:] if counts.get(one)]
+    words += [f"{counts[one]:,} {one}" for one in OUTCOMES[1:] if counts[one]]
     percent = 100 * finished // total if total else 100
     return format_html("{} <b>{} %</b> <span>{}</span>", _bar(counts, total, percent), percent, ", ".join(words))
 
 
-def _bar(counts: dict[Any, int], total: int, percent: int) -> Any:
+def _bar(counts: Counter[str | None], total: int, percent: int) -> Any:
     """A bar in parts; drawn, not styled, as a strict content security policy forbids styles in a page."""
     parts, start = [], 0.0
     for outcome in OUTCOMES:
-        width = 100 * counts.get(outcome, 0) / total if total else 0.0
+        width = 100 * counts[outcome] / total if total else 0.0
         if width:
             parts.append((outcome, f"{start:.2f}", f"{width:.2f}"))
         start += width
