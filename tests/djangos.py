@@ -104,7 +104,8 @@ def server_database(url: str) -> dict[str, Any]:
 def own_settings(kind: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Make an empty database of a kind, and say where it is as DATABASES would."""
     if kind == "sqlite":
-        yield file_database(folder / "django.sqlite3")
+        # As the documentation has it: a transaction that has read can go on to write.
+        yield {**file_database(folder / "django.sqlite3"), "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
         return
     with own_database(_SERVICES[kind]) as url:
         yield server_database(url)

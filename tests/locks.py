@@ -28,6 +28,9 @@ on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 #: Seconds after which something that should happen is held not to happen.
 DEADLINE = 30.0
 
+#: What a thread of `beside` does at its end: close what is its own.
+leaving: list[Callable[[], object]] = []
+
 #: How many transactions of this database wait for a lock, said by the database itself.
 _WAITING = {
     "postgresql": "SELECT count(*) FROM pg_stat_activity"
@@ -49,14 +52,17 @@ def wait_until(holds: Callable[[], bool], what: str, every: float = 0.005) -> No
 
 def wait_for_waiter(database: Database, number: int = 1) -> None:
     """Wait until so many transactions wait for a lock."""
+    # On a connection of its own: a transaction that is open here may be told the same until it ends.
+    with naive(database) as connection:
 
-    def is_waiting() -> bool:
-        with database.reading() as connection:
-            return (connection.scalar(sa.text(_WAITING[database.dialect])) or 0) >= number
+        def is_waiting() -> bool:
+            found = connection.scalar(sa.text(_WAITING[database.dialect])) or 0
+            connection.rollback()
+            return found >= number
 
-    # InnoDB tells the same for as long as it is asked again within a tenth of a second.
-    every = 0.12 if database.dialect == "mysql" else 0.005
-    wait_until(is_waiting, f"{number} transactions waiting for a lock", every)
+        # InnoDB tells the same for as long as it is asked again within a tenth of a second.
+        every = 0.12 if database.dialect == "mysql" else 0.005
+        wait_until(is_waiting, f"{number} transactions waiting for a lock", every)
 
 
 def beside(work: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
@@ -68,6 +74,9 @@ def beside(work: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
             future.set_result(work(*args, **kwargs))
         except BaseException as error:
             future.set_exception(error)
+        finally:
+            for leave in leaving:
+                leave()
 
     threading.Thread(target=run, daemon=True).start()
     return future
@@ -76,6 +85,17 @@ def beside(work: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
 def outcome(future: Future[T]) -> T:
     """The result of what was done beside."""
     return future.result(DEADLINE)
+
+
+@contextmanager
+def opened(database: Database) -> Iterator[Connection]:
+    """A transaction of the database's own that holds its locks until the end of the block."""
+    transaction = database.begin()
+    try:
+        yield transaction.connection
+        transaction.commit()
+    finally:
+        transaction.roll_back()
 
 
 @contextmanager

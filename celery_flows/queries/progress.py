@@ -9,7 +9,7 @@ from typing import Any
 from celery_flows.errors import BatchNotFound
 from celery_flows.progress import Progress
 from celery_flows.states import JobState
-from celery_flows.store import counts
+from celery_flows.store import counts, listed
 from celery_flows.store.database import Database
 
 
@@ -29,6 +29,17 @@ def total_progress(database: Database, batch_id: str) -> Progress:
         BatchNotFound: there is no such batch.
     """
     return _counted(database, batch_id, counts.in_total)
+
+
+def outcomes(database: Database, batch_ids: Sequence[str]) -> dict[str, Counter[str | None]]:
+    """Count the jobs of some batches by outcome, None being pending, for a list of them; one query for all."""
+    found: dict[str, Counter[str | None]] = {batch_id: Counter() for batch_id in batch_ids}
+    if not found:
+        return found
+    with database.reading() as connection:
+        for row in listed.by_outcome(connection, database.tables, list(found)):
+            found[row.batch_id][row.outcome] += int(row.jobs)
+    return found
 
 
 def _counted(database: Database, batch_id: str, count: Callable[..., Sequence[Any]]) -> Progress:

@@ -37,10 +37,11 @@ from celery_flows.store.types import utcnow
 _LEAST: Final = 100
 
 #: What a part's number says of its size; the rest of it is chance.
-_SIZES: Final = 1 << 20
+SIZES: Final = 1 << 20
 _CHANCE_BITS: Final = 42
 
-_WENT_WRONG: Final = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
+#: The outcomes of jobs that went wrong.
+WENT_WRONG: Final = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
 
 
 #: The part of what is counted one by one.
@@ -49,7 +50,7 @@ ALONE: Final = 0
 
 def new_part(size: int) -> int:
     """A number for so many jobs that are enrolled together; few are counted one by one."""
-    return secrets.randbits(_CHANCE_BITS) * _SIZES + size if _LEAST <= size < _SIZES else ALONE
+    return secrets.randbits(_CHANCE_BITS) * SIZES + size if _LEAST <= size < SIZES else ALONE
 
 
 def by_state(connection: Connection, tables: Tables, batch_id: str) -> Sequence[Any]:
@@ -84,7 +85,7 @@ def _by_parts(tables: Tables, batch_id: str) -> CompoundSelect[Any]:
     none: ColumnElement[int] = literal_column("0")
     by_itself = and_(jobs.c.part == literal_column(str(ALONE)), _by_part(jobs))
     alone = select(jobs.c.state.label("state"), number).where(mine, by_itself, is_counted(tables))
-    is_wrong = and_(mine, is_of_part, one_of(jobs.c.outcome, _WENT_WRONG))
+    is_wrong = and_(mine, is_of_part, one_of(jobs.c.outcome, WENT_WRONG))
     wrong = select(jobs.c.outcome, number).where(is_wrong).group_by(jobs.c.outcome).cte("wrong")
     went_wrong = select(func.coalesce(func.sum(wrong.c.jobs), none)).scalar_subquery()
     running = select(_running(tables, batch_id)).scalar_subquery()
@@ -112,7 +113,7 @@ def _sums(tables: Tables, batch_id: str) -> CTE:
     mine = _of_part(jobs, parts, batch_id)
     has_begun = exists(mine.where(jobs.c.outcome.is_not(None)))
     left = mine.where(jobs.c.outcome.is_(None)).with_only_columns(func.count())
-    size = parts.c.part % literal_column(str(_SIZES))
+    size = parts.c.part % literal_column(str(SIZES))
     unfinished = case((has_begun, left.scalar_subquery()), else_=size)
     total, open_ = (func.coalesce(func.sum(one), literal_column("0")) for one in (size, unfinished))
     sums = select(total.label("total"), open_.label("unfinished")).where(parts.c.part.is_not(None))

@@ -52,6 +52,14 @@ def test_the_wheel_says_that_it_is_typed(names: set[str]) -> None:
     assert "celery_flows/py.typed" in names
 
 
+def test_what_the_admin_shows_is_in_the_wheel(names: set[str]) -> None:
+    """The pages and the styles of Django's admin travel with its modules."""
+    folder = ROOT / "celery_flows/contrib/django"
+    files = [path for kind in ("templates", "static") for path in (folder / kind).rglob("*.*")]
+    assert len(files) >= 3
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= names
+
+
 def test_nothing_but_the_package_is_in_the_wheel(names: set[str]) -> None:
     """Installing the wheel puts no tests, docs or migrations at the top of site-packages."""
     assert {name.partition("/")[0].split("-")[0] for name in names} == {"celery_flows"}

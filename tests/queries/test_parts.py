@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from scenes import call, enroll_jobs, make_batch, run_job, running_batch
 
 from celery_flows.progress import Progress
-from celery_flows.queries.progress import progress
+from celery_flows.queries.progress import outcomes, progress
 from celery_flows.states import JobState, Kind
 from celery_flows.store import counts
 from celery_flows.store.bulk import add_jobs
@@ -48,6 +48,9 @@ def agrees(database: Database, batch_id: str) -> Progress:
     assert found.total == states.total() == found.complete + found.failed + found.cancelled + found.pending
     assert (found.complete, found.failed) == (states["complete"], states["failed"])
     assert found.cancelled == states["cancelled"] + states["skipped"]
+    listed = outcomes(database, [batch_id])[batch_id]
+    assert (listed["complete"], listed["failed"], listed[None]) == (found.complete, found.failed, found.pending)
+    assert listed["cancelled"] + listed["skipped"] == found.cancelled
     return found
 
 
@@ -82,6 +85,23 @@ def test_counts_agree_in_order(database: Database) -> None:
     for job in jobs:
         run_job(database, job, batch_id)
         agrees(database, batch_id)
+
+
+def test_a_list_of_batches_is_counted_at_once(database: Database) -> None:
+    """Each batch of a list has its own counts: with parts and without, empty and unknown, and others have none."""
+    large, small = running_batch(database, 2 * PART + 1), running_batch(database, 3)
+    other, empty = running_batch(database, PART), make_batch(database)
+    for batch_id, jobs in (large, small, other):
+        run_job(database, jobs[0], batch_id, JobState.FAILED)
+        run_job(database, jobs[1], batch_id)
+    found = outcomes(database, [large[0], small[0], empty, "nobody"])
+    assert {batch_id: dict(+counted) for batch_id, counted in found.items()} == {
+        large[0]: {"failed": 1, "complete": 1, None: 2 * PART - 1},
+        small[0]: {"failed": 1, "complete": 1, None: 1},
+        empty: {},
+        "nobody": {},
+    }
+    assert outcomes(database, []) == {}
 
 
 def test_what_is_taken_back_is_counted_again(database: Database) -> None:
@@ -163,7 +183,7 @@ def test_the_number_is_read_and_not_the_rows(database: Database) -> None:
     assert (found.pending, found.failed, found.complete) == (PART - 1, 1, 7)
 
 
-@pytest.mark.parametrize("size", [1, counts._LEAST - 1, counts._SIZES])
+@pytest.mark.parametrize("size", [1, counts._LEAST - 1, counts.SIZES])
 def test_few_jobs_and_too_many_are_no_part(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part's number has room for so many."""
     monkeypatch.undo()
@@ -172,7 +192,7 @@ def test_few_jobs_and_too_many_are_no_part(size: int, monkeypatch: pytest.Monkey
 
 def test_a_number_says_its_size() -> None:
     """The rest of it is chance, and no more than the column holds."""
-    for size in (PART, 1000, counts._SIZES - 1):
+    for size in (PART, 1000, counts.SIZES - 1):
         part = counts.new_part(size)
-        assert part % counts._SIZES == size
+        assert part % counts.SIZES == size
         assert part < 2**63

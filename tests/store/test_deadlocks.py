@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from locks import beside, naive, on_servers, outcome, wait_for_waiter
+from locks import beside, naive, on_servers, opened, outcome, wait_for_waiter
 from scenes import call, count, enroll_jobs, fate_of, make_batch, run_job, running_batch
 
 from celery_flows.states import BatchState, JobState
@@ -119,7 +118,7 @@ def test_two_first_blocks_take_turns(servers: Database) -> None:
     batch = make_batch(servers)
 
     def enroll_once() -> None:
-        with servers.engine.begin() as connection:
+        with opened(servers) as connection:
             enroll(connection, servers.tables, [[call(batch)]], [Share(batch, 1, starts=True)])
 
     with naive(servers) as third:
@@ -139,7 +138,7 @@ def test_blocks_lock_children_before_parents(servers: Database) -> None:
     child = make_batch(servers, parent=parent)
     chunks = [[call(child), call(parent)]]
     shares = [Share(child, 1, starts=True), Share(parent, 1, starts=True)]
-    with servers.engine.begin() as first:
+    with opened(servers) as first:
         first.execute(HOLD, {"id": child})
         second = beside(servers.transact, enroll, servers.tables, chunks, shares)
         wait_for_waiter(servers)
@@ -158,7 +157,7 @@ def test_a_child_is_decided_without_its_parents_lock(servers: Database) -> None:
     servers.transact(
         lambda c: c.execute(sa.text("UPDATE flows_jobs SET state='complete' WHERE id=:j"), {"j": job})
     )
-    with servers.engine.begin() as holder:
+    with opened(servers) as holder:
         holder.execute(HOLD, {"id": parent})
         step = outcome(beside(servers.transact, finalize, servers.tables, child))
     assert step.parent_id == parent
@@ -170,24 +169,16 @@ def test_children_made_and_ended_at_once_get_by(database: Database) -> None:
     parent = make_batch(database, tolerate="90%")
     enroll_jobs(database, parent, 0)
     gate = make_batch(database, parent=parent)
-    failures: list[BaseException] = []
 
     def live(number: int) -> None:
-        try:
-            child = make_batch(database, parent=parent, tolerate="1")
-            for job in enroll_jobs(database, child, 2):
-                run_job(database, job, child, (JobState.COMPLETE, JobState.FAILED)[number % 2])
-            [own] = enroll_jobs(database, parent, 1, starts=False)
-            run_job(database, own, parent, (JobState.COMPLETE, JobState.FAILED)[number % 2])
-        except BaseException as error:
-            failures.append(error)
+        child = make_batch(database, parent=parent, tolerate="1")
+        for job in enroll_jobs(database, child, 2):
+            run_job(database, job, child, (JobState.COMPLETE, JobState.FAILED)[number % 2])
+        [own] = enroll_jobs(database, parent, 1, starts=False)
+        run_job(database, own, parent, (JobState.COMPLETE, JobState.FAILED)[number % 2])
 
-    threads = [threading.Thread(target=live, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    for life in [beside(live, number) for number in range(8)]:
+        outcome(life)
     [job] = enroll_jobs(database, gate, 1)
     run_job(database, job, gate)
     assert fate_of(database, parent) == (BatchState.COMPLETE, True)

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 import sqlalchemy as sa
-from locks import beside, naive, on_servers, on_sqlite, outcome, wait_for_waiter
+from locks import beside, naive, on_servers, on_sqlite, opened, outcome, wait_for_waiter
 from scenes import (
     add_callback,
     call,
@@ -89,7 +89,7 @@ def test_two_that_decide_at_once_decide_once(database: Database) -> None:
     callback = add_callback(database, batch, "complete")
     claim(database, job, 1, "t")
     database.run(jobs.complete, at_id=job, at_delivery=1, at_token="t")
-    with database.engine.begin() as first:
+    with opened(database) as first:
         assert ids(finalize(first, database.tables, batch).ready) == [callback]
         second = beside(advance, database, batch)
         wait_for_waiter(database)
@@ -126,7 +126,7 @@ def test_a_batch_is_not_finished_while_a_job_is_being_added(database: Database) 
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
     database.run(jobs.complete, at_id=job, at_delivery=1, at_token="t")
-    with database.engine.begin() as adder:
+    with opened(database) as adder:
         add_jobs(adder, database.tables, [[call(batch)]])
         admit(adder, database.tables, batch, count=1, starts=False)
         finishing = beside(advance, database, batch)
@@ -141,7 +141,7 @@ def test_who_adds_while_the_batch_is_being_finished_is_refused(database: Databas
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
     database.run(jobs.complete, at_id=job, at_delivery=1, at_token="t")
-    with database.engine.begin() as finisher:
+    with opened(database) as finisher:
         finalize(finisher, database.tables, batch)
         adding = beside(enroll_jobs, database, batch, 3, starts=False)
         wait_for_waiter(database)
@@ -156,7 +156,7 @@ def test_who_listens_while_the_batch_fails_hears_of_it(database: Database) -> No
     batch, [job, _] = running_batch(database, 2)
     claim(database, job, 1, "t")
     database.transact(jobs.end, database.tables, jobs.Ending(job, jobs.JobState.FAILED, delivery=1, token="t"))
-    with database.engine.begin() as decider:
+    with opened(database) as decider:
         assert finalize(decider, database.tables, batch).ready == []
         listening = beside(listen_to, database, batch, "failure")
         wait_for_waiter(database)
@@ -168,7 +168,7 @@ def test_who_listens_while_the_batch_fails_hears_of_it(database: Database) -> No
 def test_many_adders_do_not_wait_for_one_another(database: Database) -> None:
     """Adding to a running batch locks it shared: two jobs of a batch may each add jobs at once."""
     batch, _ = running_batch(database)
-    with database.engine.begin() as adder:
+    with opened(database) as adder:
         add_jobs(adder, database.tables, [[call(batch)]])
         admit(adder, database.tables, batch, count=1, starts=False)
         assert len(outcome(beside(enroll_jobs, database, batch, 2, starts=False))) == 2
@@ -241,7 +241,7 @@ def test_ours_are_read_committed_whatever_the_default(database: Database) -> Non
 def test_sqlite_takes_its_turn_before_it_reads(database: Database) -> None:
     """A transaction is the writer from its first statement on, so that nothing it saw can change."""
     batch, [job] = running_batch(database)
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         assert left(connection, batch) == 1
         with naive(database) as other:
             other.exec_driver_sql("PRAGMA busy_timeout = 0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from graphs import BATCH, adds, are, edges_of, ends, inner, plans, runs, start, states, takes
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from proofs.world import Died, Mortal
 from scenes import add_callback, enroll_jobs, fate_of, make_batch, run_job
 
@@ -200,7 +200,7 @@ def test_beside_the_end_of_what_it_waits_for(database: Database) -> None:
     """Who ends that job waits for the adding to commit, and finds the new edge."""
     start(database, "a b")
     takes(database, "b")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         edges.let_block(connection, database.tables, ["b"])
         done = beside(ends, database, "b")
         wait_for_waiter(database)

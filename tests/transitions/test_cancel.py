@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import (
     add_callback,
     batch_row,
@@ -256,7 +256,7 @@ def test_cancel_waits_for_who_finishes_the_batch(database: Database) -> None:
     complete = add_callback(database, batch, "complete")
     claim(database, job, 1, "t")
     database.run(job_statements.complete, at_id=job, at_delivery=1, at_token="t")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         assert ids(finalize(connection, database.tables, batch).ready) == [complete]
         cancelling = beside(cancel, database, batch)
         wait_for_waiter(database)
@@ -270,7 +270,7 @@ def test_an_adder_meets_the_cancel_under_the_lock(database: Database) -> None:
     """The cancel holds the batch's row while an adder checks: the adder waits, is refused, and leaves nothing."""
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         _cancel(connection, database.tables, batch)
         adding = beside(database.transact, enroll, database.tables, [[call(batch)]], [Share(batch, 1, False)])
         wait_for_waiter(database)
@@ -285,7 +285,7 @@ def test_a_retry_meets_the_cancel_under_the_lock(database: Database) -> None:
     """A cancel that saw the job running commits after the retry was written: the retry waits for it, and ends."""
     batch, [job] = running_batch(database)
     claim(database, job, 1, "t")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         _cancel(connection, database.tables, batch)
         retrying = beside(retry_job, database, NextAttempt(job, 1, "t", "shop.score", "[1]", "{}", "{}"))
         wait_for_waiter(database)

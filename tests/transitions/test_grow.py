@@ -18,7 +18,7 @@ from graphs import (
     takes,
     work_off,
 )
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import fate_of, make_batch, row
 
 from celery_flows.errors import BatchCancelled, JobTaken
@@ -175,7 +175,7 @@ def test_who_gives_it_up_waits_for_who_adds(database: Database) -> None:
     """Then what was added is part of the flow, and what waits waits for it: nobody is skipped too early."""
     start(database, "a~b")
     takes(database, "a")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         grower = Grower("a", "token-a", BATCH)
         enroll_plan(connection, database.tables, plan_of("x"), BATCH, starts=False, grower=grower)
         assert touch_claimed(connection, database.tables, "a", "token-a")
@@ -221,7 +221,7 @@ def test_a_cancelled_flow_cancels_the_flow_that_runs_in_it(database: Database) -
 def test_a_flow_that_begins_while_its_parent_is_cancelled(database: Database) -> None:
     """Who cancels waits for who begins it, and finds it begun: it is cancelled as one that runs."""
     start(database, "a>sub", flows={"sub": inner(["settled"])})
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         connection.exec_driver_sql("UPDATE flows_edges SET is_open = 0 WHERE job_id = 'a'")
         connection.exec_driver_sql("UPDATE flows_jobs SET state = 'complete' WHERE id = 'a'")
         wave = settle_waiting(connection, database.tables, ["sub"])

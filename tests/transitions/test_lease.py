@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import (
     add_callback,
     count,
@@ -330,7 +330,7 @@ def test_who_renews_at_this_moment_keeps_its_lease(database: Database) -> None:
     me = worker(database)
     _, job = held(database, me)
     set_moment(database, me, "heartbeat_at", LEASE + 1)
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         leases.renew(connection, database.tables, me, "host", 42)
         expiring = beside(lost, database)
         wait_for_waiter(database)

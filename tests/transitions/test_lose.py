@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import (
     add_callback,
     batch_row,
@@ -320,7 +320,7 @@ def test_a_late_success_waits_for_who_decides_the_batch(database: Database) -> N
     take(database, job)
     # Lost, and nobody has looked at the batch yet.
     database.transact(_lose, database.tables, Holding(job, "t"), FAIL, "killed", None)
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         finalize(connection, database.tables, batch)
         accepting = beside(accept_late, database, job, "t")
         wait_for_waiter(database)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import add_callback, count, enroll_jobs, fate_of, make_batch, run_job, running_batch, state_of
 
 from celery_flows.errors import InvalidSetting
@@ -140,7 +140,7 @@ def test_a_large_batch_goes_in_small_transactions(database: Database, monkeypatc
 def test_a_batch_that_is_retried_at_this_moment_is_left_alone(database: Database) -> None:
     """Prune found it finished, and waits for who opens it again: then nothing of it goes."""
     batch, [job] = finished(database)
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         _reopen(connection, database.tables, batch, Mode.ALL)
         done = beside(prune, database, DAY)
         wait_for_waiter(database)

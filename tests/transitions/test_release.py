@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from apps import rows
 from graphs import BATCH, are, edges_of, ends, inner, plans, runs, start, states, takes, work_off
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from proofs.world import Died, Mortal
 from scenes import add_callback, age, fate_of, ids, row, tally
 
@@ -180,7 +180,7 @@ def test_two_that_end_at_once_release_once(database: Database) -> None:
     for one in ("a", "b"):
         takes(database, one)
     ends(database, "a")
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         connection.exec_driver_sql("SELECT id FROM flows_jobs WHERE id = 'c' FOR UPDATE")
         first, second = (beside(ends, database, "b") for _ in range(2))
         wait_for_waiter(database, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from locks import beside, on_servers, outcome, wait_for_waiter
+from locks import beside, on_servers, opened, outcome, wait_for_waiter
 from scenes import (
     add_callback,
     batch_row,
@@ -221,7 +221,7 @@ def test_a_child_that_was_cancelled_was_counted_once(database: Database) -> None
 def test_two_who_retry_at_once_open_one_round(database: Database) -> None:
     """The second waits for the first one's commit, and finds the round open."""
     parent, child, _, theirs = family(database)
-    with database.engine.begin() as connection:
+    with opened(database) as connection:
         assert _reopen(connection, database.tables, child, Mode.FAILED) == [child]
         retrying = beside(reopen, database, parent, Mode.FAILED)
         wait_for_waiter(database)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from typing import Any, Final
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 from django.utils.html import format_html
 
 from celery_flows.contrib.django.admin import shown
-from celery_flows.contrib.django.admin.base import ReadOnlyAdmin
+from celery_flows.contrib.django.admin.steering import SteeringAdmin
 from celery_flows.contrib.django.models import FlowBatch
-from celery_flows.errors import FlowsError
+
+#: Jobs that are pending at most in a batch that is explained unasked: what is said takes a look at each.
+EXPLAINED: Final = 50_000
 
 
 class BatchList(ChangeList):
@@ -28,7 +30,7 @@ class BatchList(ChangeList):
 
 
 @admin.register(FlowBatch)
-class FlowBatchAdmin(ReadOnlyAdmin):
+class FlowBatchAdmin(SteeringAdmin):
     """Batches: how far each has come, what is in it, and cancel, retry and explain."""
 
     list_display = ["title", "shown_state", "shown_progress", "kind", "shown_tags", "shown_age"]
@@ -36,13 +38,12 @@ class FlowBatchAdmin(ReadOnlyAdmin):
     search_fields = ["id", "description", "key"]
     search_help_text = "The beginning of an id, a key, or words of a description"
     ordering = ["-id"]
-    actions = ["cancel", "retry", "explain"]
     fieldsets = [
-        (None, {"fields": ["id", "description", "kind", "shown_state", "shown_progress", "inside"]}),
+        (None, {"fields": ["id", "description", ("kind", "shown_state"), "shown_progress", "inside"]}),
         ("Why it is not finished", {"fields": ["explanation"]}),
-        ("Times", {"fields": ["created_at", "started_at", "completed_at", "settled_at", "round"]}),
-        ("As it was made", {"fields": ["shown_parent", "flow", "key", "shown_tags"]}),
-        ("As it is run", {"fields": ["tolerate", "on_loss", "context"]}),
+        ("Times", {"fields": [("created_at", "started_at", "completed_at", "settled_at"), "round"]}),
+        ("As it was made", {"fields": [("shown_parent", "flow"), ("key", "shown_tags")]}),
+        ("As it is run", {"fields": [("tolerate", "on_loss"), "shown_context"]}),
     ]
 
     def get_changelist(self, request: Any, **kwargs: Any) -> type[ChangeList]:
@@ -60,14 +61,13 @@ class FlowBatchAdmin(ReadOnlyAdmin):
     def get_fieldsets(self, request: Any, obj: Any = None) -> Any:
         """Leave the explanation to those who may ask for it, of batches that have one."""
         is_asked = obj is not None and obj.settled_at is None and self.has_explain_permission(request)
-        return [one for one in self.fieldsets if is_asked or "explanation" not in one[1]["fields"]]
-
-    # ------------------------------------------------------------ columns
+        every: Any = self.fieldsets
+        return [one for one in every if is_asked or "explanation" not in one[1]["fields"]]
 
     @admin.display(description="batch", ordering="id")
     def title(self, batch: FlowBatch) -> str:
         """What people should read, or the id."""
-        return str(batch)
+        return shown.short(batch)
 
     @admin.display(description="state", ordering="state")
     def shown_state(self, batch: FlowBatch) -> Any:
@@ -83,7 +83,12 @@ class FlowBatchAdmin(ReadOnlyAdmin):
     @admin.display(description="tags")
     def shown_tags(self, batch: FlowBatch) -> str:
         """The tags."""
-        return ", ".join(batch.tags or []) or "-"
+        return shown.short(", ".join(batch.tags or []) or "-")
+
+    @admin.display(description="context")
+    def shown_context(self, batch: FlowBatch) -> Any:
+        """What the batch was given, as JSON."""
+        return format_html("<pre>{}</pre>", json.dumps(batch.context, indent=2, ensure_ascii=False, default=str))
 
     @admin.display(description="age", ordering="id")
     def shown_age(self, batch: FlowBatch) -> str:
@@ -109,50 +114,8 @@ class FlowBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description="it waits for")
     def explanation(self, batch: FlowBatch) -> Any:
-        """Why it is not finished."""
+        """Why it is not finished; where that takes time, whoever wants to know presses the button."""
+        pending = shown.counts_of(batch)[None]
+        if pending > EXPLAINED:
+            return f"{pending:,} jobs. Explain says more, and looks at all of them."
         return format_html('<pre class="flows-explanation">{}</pre>', str(batch.batch.explain()))
-
-    # ------------------------------------------------------------ actions
-
-    def has_cancel_permission(self, request: Any) -> bool:
-        """Whether a user may cancel batches."""
-        return self.may(request, "cancel")
-
-    def has_retry_permission(self, request: Any) -> bool:
-        """Whether a user may retry batches."""
-        return self.may(request, "retry")
-
-    def has_explain_permission(self, request: Any) -> bool:
-        """Whether a user may ask why a batch is not finished."""
-        return self.may(request, "explain")
-
-    @admin.action(description="Cancel selected batches", permissions=["cancel"])
-    def cancel(self, request: Any, queryset: Any) -> None:
-        """End them early."""
-        self._each(request, queryset, "Cancelled", lambda batch: batch.batch.cancel())
-
-    @admin.action(description="Retry what failed in selected batches", permissions=["retry"])
-    def retry(self, request: Any, queryset: Any) -> None:
-        """Run again what failed, in a new round."""
-        self._each(request, queryset, "Retried", lambda batch: batch.batch.retry())
-
-    @admin.action(description="Explain why selected batches are not finished", permissions=["explain"])
-    def explain(self, request: Any, queryset: Any) -> None:
-        """Say what they wait for."""
-        for batch in queryset:
-            said = format_html('{}<pre class="flows-explanation">{}</pre>', str(batch), str(batch.batch.explain()))
-            self.message_user(request, said, messages.INFO)
-            self.log_change(request, batch, "Explained.")
-
-    def _each(self, request: Any, queryset: Any, done: str, act: Callable[[FlowBatch], object]) -> None:
-        number = 0
-        for batch in queryset:
-            try:
-                act(batch)
-            except FlowsError as error:
-                self.message_user(request, f"{batch}: {error}", messages.ERROR)
-            else:
-                number += 1
-                self.log_change(request, batch, f"{done}.")
-        if number:
-            self.message_user(request, f"{done}: {number}.", messages.SUCCESS)

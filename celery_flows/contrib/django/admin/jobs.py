@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.db.models import Q
@@ -14,6 +14,8 @@ from celery_flows.contrib.django.admin import shown
 from celery_flows.contrib.django.admin.base import ReadOnlyAdmin
 from celery_flows.contrib.django.models import FlowJob
 from celery_flows.messaging.runtime import find_runtime
+
+_TIMES: Final = ("enrolled_at", "queued_at", "started_at", "ended_at", "expires_at")
 
 
 @admin.register(FlowJob)
@@ -26,10 +28,10 @@ class FlowJobAdmin(ReadOnlyAdmin):
     search_help_text = "The id of a job or a batch, or the whole name of a task"
     ordering = ["-id"]
     fieldsets = [
-        (None, {"fields": ["id", "task", "name", "kind", "event", "shown_state", "where"]}),
+        (None, {"fields": ["id", ("task", "name"), ("kind", "event", "shown_state"), "where"]}),
         ("Call", {"fields": ["arguments", "queue"]}),
-        ("Runs", {"fields": ["attempts", "losses", "shown_worker", "error"]}),
-        ("Times", {"fields": ["enrolled_at", "queued_at", "started_at", "ended_at", "expires_at", "round"]}),
+        ("Runs", {"fields": [("attempts", "losses", "shown_worker"), "error"]}),
+        ("Times", {"fields": [_TIMES[:3], _TIMES[3:], "round"]}),
     ]
 
     def get_search_results(self, request: Any, queryset: Any, search_term: str) -> tuple[Any, bool]:
@@ -37,7 +39,9 @@ class FlowJobAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        return queryset.filter(Q(id=term) | Q(batch=term) | Q(task=term)), False
+        # Ids have indexes, tasks have none: asked for together, every row would be looked at.
+        by_id = queryset.filter(Q(id=term) | Q(batch=term))
+        return (by_id if by_id.order_by().exists() else queryset.filter(task=term)), False
 
     @admin.display(description="job", ordering="id")
     def title(self, job: FlowJob) -> str:
