@@ -36,6 +36,8 @@ def line_of(progress: Progress, aside: str = "") -> str:
     Args:
         aside: what is to be said of the number of failed jobs.
     """
+    if not progress.total:
+        return "no jobs"
     parts = [f"{progress.finished:,} of {counted(progress.total, 'job')} ({progress.percent:.0f} %)"]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed{aside}")
