@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import text, update
@@ -37,17 +37,21 @@ def run_jobs(
     tolerate: str = "0",
     workers: Sequence[str] = (),
     age: float = 0.0,
+    name: Callable[[int], str] | None = None,
 ) -> list[Running]:
     """Let there be nothing but so many running jobs, spread over batches.
 
     Args:
         workers: under whose leases they run; none: under nobody's.
         age: for how many seconds they have been running.
+        name: makes their ids, where these matter.
     """
     world.clear()
     database = world.database
     made = [database.transact(_batch, database.tables, tolerate) for _ in range(batches)]
-    running = [Running(new_id(), made[number % batches]) for number in range(jobs)]
+    running = [
+        Running(new_id() if name is None else name(number), made[number % batches]) for number in range(jobs)
+    ]
     database.transact(_enroll, database.tables, made, running)
     for number, one in enumerate(workers or [None]):
         ids = [job.id for job in running[number :: len(workers) or 1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -29,13 +29,11 @@ from celery_flows.messaging.memory import begin
 from celery_flows.messaging.rundata import RunData
 from celery_flows.messaging.runtime import Runtime, find_runtime, in_transaction, runtime_for
 from celery_flows.messaging.steering import cancel_batch, retry_batch
-from celery_flows.progress import Progress
 from celery_flows.queries import batches as batch_queries
 from celery_flows.queries.batches import BatchRecord
 from celery_flows.queries.explain import Explanation, explain
-from celery_flows.queries.jobs import JobList
-from celery_flows.queries.progress import progress, total_progress
-from celery_flows.states import BATCH_KINDS, BatchState, JobState, one_of
+from celery_flows.seen import Seen
+from celery_flows.states import BATCH_KINDS, BatchState, one_of
 from celery_flows.store.database import Connection
 from celery_flows.store.joined import Joinable, after_commit
 from celery_flows.store.publishing import ReadyJob
@@ -53,18 +51,12 @@ _LONGEST_PAUSE: Final = 1.0
 classes: dict[str, type[Batch]] = {}
 
 
-class Batch:
+class Batch(Seen):
     """A set of jobs with one fate: complete, failed or cancelled.
 
     Make one with `Batch.create()`, find one with `Batch.get(id)`. What it tells is read from the database
     at that moment; what never changes (description, context, tags) is read once.
     """
-
-    def __init__(self, batch_id: str, runtime: Runtime, record: BatchRecord | None = None) -> None:
-        #: The batch's id: a text of 36 characters, later ones sorting after earlier ones.
-        self.id: str = batch_id
-        self._runtime = runtime
-        self._record = record
 
     @classmethod
     def create(
@@ -132,7 +124,9 @@ class Batch:
         in_transaction(runtime, joined, _create, batch, adopts=block is None, grower=grower)
         if block is not None:
             block.adopt(batch.id)
-        return cls(batch.id, runtime)
+        made = cls(batch.id, runtime)
+        made._described = batch.description
+        return made
 
     @classmethod
     def get(cls, batch_id: str, *, app: Any = None, connection: Joinable | None = None) -> Batch:
@@ -252,83 +246,10 @@ class Batch:
         return self
 
     @property
-    def progress(self) -> Progress:
-        """How far it has come: one fresh query."""
-        with being_there(self._runtime, self.id):
-            return progress(self._runtime.database, self.id)
-
-    @property
-    def total_progress(self) -> Progress:
-        """How far it has come with all its children and theirs, whose jobs count in their place: one fresh query.
-
-        A flow inside that is not planned yet counts as one job.
-        """
-        with being_there(self._runtime, self.id):
-            return total_progress(self._runtime.database, self.id)
-
-    @property
-    def status(self) -> str:
-        """One of "pending", "running", "complete", "failed" and "cancelled": one fresh query."""
-        return str(self._read().state)
-
-    @property
-    def completed_at(self) -> datetime | None:
-        """When its fate was decided, in UTC; None before. One fresh query."""
-        return self._read().completed_at
-
-    @property
-    def settled_at(self) -> datetime | None:
-        """When it was finished, no job being left to run, in UTC; None before. One fresh query."""
-        return self._read().settled_at
-
-    @property
-    def created_at(self) -> datetime:
-        """When it was made, in UTC."""
-        return self._known().created_at
-
-    @property
-    def context(self) -> Any:
-        """What was kept with it."""
-        return self._known().context
-
-    @property
-    def description(self) -> str | None:
-        """What people should read in lists."""
-        return self._known().description
-
-    @property
-    def tags(self) -> Sequence[str]:
-        """The words to find it by."""
-        return self._known().tags
-
-    @property
-    def kind(self) -> str:
-        """The word "batch", or a kind of flow."""
-        return self._known().kind
-
-    @property
     def parent(self) -> Batch | None:
         """The batch that it is a child of, or None."""
         parent_id = self._known().parent_id
         return None if parent_id is None else Batch(parent_id, self._runtime)
-
-    @property
-    def pending_jobs(self) -> JobList:
-        """The jobs that have not ended: iterable, sliceable, with a length; read when asked."""
-        return self._jobs(None)
-
-    @property
-    def failed_jobs(self) -> JobList:
-        """The jobs that failed for good."""
-        return self._jobs([JobState.FAILED])
-
-    @property
-    def completed_jobs(self) -> JobList:
-        """The jobs that returned."""
-        return self._jobs([JobState.COMPLETE])
-
-    def _jobs(self, outcomes: Sequence[JobState] | None) -> JobList:
-        return JobList(self._runtime.database, self.id, outcomes, self._runtime.redact)
 
     @property
     def memory(self) -> Memory:
@@ -391,18 +312,6 @@ class Batch:
         """Why it is not finished: each job, child, block and callback that it waits for, and what happens next."""
         with being_there(self._runtime, self.id):
             return explain(self._runtime.database, self.id, self._runtime.settings)
-
-    def _read(self) -> BatchRecord:
-        with being_there(self._runtime, self.id):
-            self._record = batch_queries.batch(self._runtime.database, self.id)
-        return self._record
-
-    def _known(self) -> BatchRecord:
-        return self._record or self._read()
-
-    def __repr__(self) -> str:
-        seen = "" if self._record is None else f" {self._record.state} when last read"
-        return f"<Batch {self.id}{seen}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Batch) and other.id == self.id

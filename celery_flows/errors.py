@@ -368,3 +368,20 @@ class BadParams(FlowsError):
 
     name: str
     problem: str
+
+
+class PlanTooLarge(FlowsError):
+    """{jobs} jobs can't be drawn: too few of them are alike, so that {boxes} boxes would be left, and {most} are
+    as many as one could look at. A tree takes any number: print the preview, or say graph --format tree."""
+
+    jobs: int
+    boxes: int
+    most: int
+
+
+class GraphTooLarge(FlowsError):
+    """Batch {batch_id} has more than {most} jobs, which is too many for a graph. How far it has come, and what
+    failed, is in its progress and its lists."""
+
+    batch_id: str
+    most: int

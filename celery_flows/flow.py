@@ -361,6 +361,7 @@ class Launcher(Generic[F]):
         flow = self._class(new_id(), runtime)
         parent_id = None if parent is None else parent.id
         row = new_flow(flow.id, call, None, **self._row())
+        flow._described = row.description
         block = FoundingBlock(runtime, row, parent_id=parent_id, joined=self._options["connection"])
         try:
             if block.begins_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from celery import _state
@@ -17,6 +17,7 @@ from celery_flows.messaging.claims import Claim, current_claim
 from celery_flows.messaging.runtime import Runtime
 from celery_flows.plan import Node, condition_of
 from celery_flows.queries.results import Results
+from celery_flows.shown.words import in_brackets, short
 from celery_flows.store.database import Connection
 
 
@@ -29,8 +30,11 @@ class Job:
     #: Which attempt this is, from 1: retries and redeliveries count.
     attempt: int
     #: The batch that it belongs to; in a callback, the batch that it announces.
-    batch: Batch = field(repr=False)
-    _claim: Claim = field(repr=False)
+    batch: Batch
+    _claim: Claim
+
+    def __repr__(self) -> str:
+        return in_brackets(f"Job {short(self.id)}", [f"attempt {self.attempt}", f"of {self.batch!r}"])
 
     @property
     def data(self) -> MutableMapping[str, Any]:

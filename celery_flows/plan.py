@@ -188,6 +188,9 @@ class Plan:
                     due.append(dependent)
         return found
 
+    def __repr__(self) -> str:
+        return f"<Plan: {len(self.nodes):,} nodes, {len(self.edges):,} edges>"
+
     def _circle(self) -> list[str]:
         """The labels of jobs that wait for one another, the first again at the end."""
         left = set(self.nodes) - set(self.order())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from celery_flows.plan import Edge, Plan
@@ -92,3 +92,19 @@ class Shape:
         """All places, those that stand under another before it."""
         for one in (*reversed(self._order), ROOT):
             yield self.places[one]
+
+    def looks(
+        self, text: Callable[[str], str], more: Callable[[str], Hashable] = lambda _: None
+    ) -> dict[str, int]:
+        """Number what stands under each job, so that the same number means the same.
+
+        Args:
+            text: what is said of a job.
+            more: what else must be the same.
+        """
+        found: dict[str, int] = {}
+        known: dict[tuple[Hashable, ...], int] = {}
+        for place in self.upwards():
+            below = tuple(tuple(found[one] for one in some) for some in (place.branches, place.meetings))
+            found[place.id] = known.setdefault((text(place.id), more(place.id), below), len(known))
+        return found

@@ -1,4 +1,4 @@
-"""Write the reference pages that follow from the code: `python docs/generate.py`."""
+"""Write the pages and drawings that follow from the code: `python docs/generate.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 
 from celery_flows import errors
 from celery_flows.errors import FlowsError
+from celery_flows.plan import Node, Plan
 from celery_flows.settings import DATABASE_URL_VARIABLE, PREFIX, Settings
+from celery_flows.shown.svg import to_svg
+from celery_flows.states import Condition, JobState, Kind
 
 _REFERENCE = Path(__file__).parent / "reference"
 
@@ -87,8 +90,22 @@ def _message(error: type[FlowsError]) -> str:
     return f"> {message}"
 
 
-#: The generated pages, by file name in docs/reference/.
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def gallery() -> str:
+    """A drawing of the workflow that docs/howto/shell.md shows, after two of its jobs have failed."""
+    plan = Plan()
+    resized = [plan.add(Node(f"n{number}", Kind.TASK, "page.resize")).id for number in range(5_000)]
+    manifest = plan.add(Node("manifest", Kind.TASK, "page.build_manifest", name="manifest"))
+    owner, alert = (plan.add(Node(name, Kind.TASK, f"page.{name}")) for name in ("tell_owner", "alert"))
+    plan.connect(resized, [manifest.id])
+    plan.connect([manifest.id], [owner.id])
+    plan.connect([manifest.id], [alert.id], Condition.FAILURE)
+    states = dict.fromkeys(resized, JobState.COMPLETE) | dict.fromkeys(["n17", "n4711"], JobState.FAILED)
+    states |= dict.fromkeys([manifest.id, owner.id, alert.id], JobState.SKIPPED)
+    return to_svg("Gallery 01a2231e-3752-7181: failed", plan, states) + "\n"
+
+
+#: What is generated, by its place, as seen from docs/reference/.
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "../howto/gallery.svg": gallery}
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def takes(database: Database, job_id: str) -> str:
 def ends(database: Database, job_id: str, state: JobState = JobState.COMPLETE, **more: Any) -> list[ReadyJob]:
     """Let the worker that has claimed a job settle it; what became ready by it."""
     [row] = rows(database, id=job_id)
-    ending = Ending(job_id, state, delivery=row.delivery, token=f"token-{job_id}", **more)
+    fenced = {"delivery": row.delivery, "token": f"token-{job_id}", "blocks": bool(row.blocks)}
+    ending = Ending(job_id, state, **{**fenced, **more})
     return settle(database, ending, batch_id=row.batch_id, announces_id=row.announces_id)
 
 
@@ -138,7 +139,8 @@ def planning_ends(database: Database, job_id: str, plan: Plan) -> list[ReadyJob]
     [row] = rows(database, id=job_id)
 
     def write(connection: Connection, tables: Tables) -> None:
-        assert complete_within(connection, tables, row.id, row.delivery, f"token-{job_id}")
+        ending = Ending(row.id, JobState.COMPLETE, delivery=row.delivery, token=f"token-{job_id}")
+        assert complete_within(connection, tables, ending)
         enroll_plan(connection, tables, plan, row.batch_id, starts=False)
 
     database.transact(write, database.tables)

@@ -19,6 +19,9 @@ T = TypeVar("T")
 #: Runs a test on the databases with row locks and many writers at once; SQLite has one lock and one writer.
 on_servers = pytest.mark.parametrize("database_kind", ["postgresql", "mariadb"], indirect=True)
 
+#: Runs a test on PostgreSQL.
+on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+
 #: Runs a test on SQLite.
 on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 

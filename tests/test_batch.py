@@ -14,6 +14,7 @@ from celery import Celery, chain, chord, group
 
 from celery_flows import Batch, BatchFinished, BatchNotFound, NotJson, UnknownEvent, UnknownTask
 from celery_flows.errors import BlockMisuse, CanvasNotSupported, InvalidSetting, WaitTimeout
+from celery_flows.shown.words import short
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def test_repr_never_queries(app: Celery) -> None:
     batch = Batch.get(finished(app).id, app=app)
     other = Batch(batch.id, runtime_of(app))
     statements = counting(runtime_of(app).database)
-    assert repr(batch) == f"<Batch {batch.id} complete when last read>"
-    assert repr(other) == f"<Batch {batch.id}>"
+    assert repr(batch).startswith(f"<Batch {short(batch.id)}: complete, as of ")
+    assert repr(other) == f"<Batch {short(batch.id)}: not read yet>"
     repr((batch.pending_jobs, batch.failed_jobs, batch.completed_jobs))
     assert statements() == 0
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 from apps import called, flows_app, rows
 from celery import Celery
+from plans import different
+from printing import pretty
 
 from celery_flows import Batch, BatchingTask, Orchestration, Sequence, Workflow, step
 from celery_flows.preview import Preview
+from celery_flows.states import JobState
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +191,79 @@ def test_mermaid() -> None:
         "    n1 -->|failure| n2",
     ]
     assert '(("&nbsp;"))' in Diamond.preview().to_mermaid()
+
+
+def states(preview: Preview, *some: JobState) -> Preview:
+    """Let the jobs of a plan stand somewhere, in their order; the last of these also the rest."""
+    given = [*some, *([some[-1]] * len(preview.plan.nodes))]
+    return Preview(preview.title, preview.plan, dict(zip(preview.plan.nodes, given, strict=False)))
+
+
+def test_states_in_a_tree() -> None:
+    """Where a job stands is told behind it; of several that are alike, how many stand where, at each depth."""
+    live = states(Gallery.preview(4), JobState.COMPLETE, JobState.FAILED, JobState.WAITING)
+    assert lines(live)[:2] == [
+        "- shop.add, 4 times [1 failed, 2 waiting, 1 complete]",
+        "manifest: shop.note [waiting]",
+    ]
+    parts = states(Import.preview(), JobState.COMPLETE)
+    ends = [one for one in parts.plan.nodes if parts.plan.nodes[one].task == "shop.note"][-5:-1]
+    parts.states = {**parts.states, ends[2]: JobState.RUNNING}
+    assert lines(parts)[-3:-1] == ["- shop.add, 4 times [4 complete]", "  shop.note [1 running, 3 complete]"]
+
+
+def test_a_name_does_nothing_to_a_terminal() -> None:
+    """Nor does it break its line."""
+
+    class Steering(Workflow):
+        def plan(self) -> None:
+            self.run("shop.add", 1, name="red \x1b[31m\nand more")
+
+    assert lines(Steering.preview()) == ["red \ufffd[31m and more: shop.add"]
+
+
+def test_states_are_written_as_one_likes() -> None:
+    """Such as in colours: only the words."""
+    live = states(Gallery.preview(2), JobState.COMPLETE)
+    assert [*live.lines(str.upper)][1:3] == [
+        "  - shop.add, 2 times [2 COMPLETE]",
+        "  manifest: shop.note [COMPLETE]",
+    ]
+
+
+def test_states_in_a_chart_and_in_data() -> None:
+    """In words and colours; in data each node has its own."""
+    live = states(Gallery.preview(2), JobState.COMPLETE, JobState.FAILED)
+    chart = live.to_mermaid().splitlines()
+    assert chart[1:3] == ['    n1["shop.add<br/>complete"]', '    n2["shop.add<br/>failed"]']
+    assert "    class n2,n3,n4,n5 failed" in chart
+    assert [one["state"] for one in live.to_dict()["nodes"]] == ["complete", *["failed"] * 4]
+    assert "state" not in Gallery.preview(2).to_dict()["nodes"][0]
+
+
+def test_at_a_prompt() -> None:
+    """The tree, also inside of other things; of a long one the beginning."""
+    assert pretty([Diamond.preview()], breaks=True).splitlines()[:2] == ["[Diamond", "   top: shop.add"]
+    long = [f"job {number}" for number in range(60)]
+
+    class Long(Workflow):
+        def plan(self) -> None:
+            for name in long:
+                self.run("shop.add", 1, name=name)
+
+    said = pretty(Long.preview()).splitlines()
+    assert (len(said), said[-1]) == (51, "… and more: print it")
+
+
+def test_in_a_notebook() -> None:
+    """A drawing; and the tree of what is too large for one."""
+    drawn = Gallery.preview(20)
+    assert "and 18 more like it" in str(drawn._repr_svg_())
+    assert "and 18 more like it" in drawn._repr_html_()
+    assert drawn.to_svg() == drawn._repr_svg_()
+    large = Preview("Large", different(700))
+    assert large._repr_svg_() is None
+    assert "<pre>Large\n  - shop.task_0\n" in large._repr_html_()
 
 
 def test_as_data() -> None:

@@ -34,6 +34,8 @@ _SHARED: Final = {
     "workers": "celery_flows.cli.workers:workers",
     "reconcile": "celery_flows.cli.reconcile:reconcile",
     "explain": "celery_flows.cli.explain:explain",
+    "graph": "celery_flows.cli.graph:graph",
+    "doctor": "celery_flows.cli.doctor:doctor",
     "prune": "celery_flows.cli.prune:prune",
 }
 

@@ -9,8 +9,10 @@ from typing import Final
 
 from celery_flows.progress import Progress
 from celery_flows.queries.batches import BatchRecord, children
-from celery_flows.queries.jobs import JobList, JobRecord, Redact
+from celery_flows.queries.jobs import JobList
 from celery_flows.queries.progress import progress
+from celery_flows.queries.record import JobRecord
+from celery_flows.queries.redact import Redact
 from celery_flows.states import JobState, Kind
 from celery_flows.store.database import Database
 

@@ -9,7 +9,8 @@ from celery_flows.cli.output import Column, Output, Record
 from celery_flows.cli.words import age_of
 from celery_flows.progress import Progress
 from celery_flows.queries.batches import BatchRecord
-from celery_flows.queries.jobs import CallbackRecord, JobRecord
+from celery_flows.queries.jobs import CallbackRecord
+from celery_flows.queries.record import JobRecord
 
 #: How much of an id people are shown where there is little room: the moment in it, to 0.2 microseconds.
 _SHORT: Final = 18

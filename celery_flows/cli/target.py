@@ -13,7 +13,7 @@ from celery_flows.cli import APP, SETTINGS
 from celery_flows.errors import ConfigurationError
 from celery_flows.messaging.hosting import Place
 from celery_flows.messaging.runtime import Runtime, runtime_of
-from celery_flows.queries.jobs import Redact
+from celery_flows.queries.redact import Redact
 from celery_flows.settings import DATABASE_URL_VARIABLE, Settings
 from celery_flows.store import schema
 from celery_flows.store.database import Database

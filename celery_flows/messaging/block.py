@@ -327,7 +327,9 @@ def ready_jobs(chunks: Iterable[list[NewJob]]) -> Iterator[ReadyJob]:
         for job in chunk:
             if job.is_published:
                 call = (job.task, job.args, job.kwargs, job.options)
-                yield ReadyJob(job.id, job.batch_id, None, job.kind, JobState.READY, *call, 1, job.keeps)
+                yield ReadyJob(
+                    job.id, job.batch_id, None, job.kind, JobState.READY, *call, 1, job.keeps, job.blocks
+                )
 
 
 def open_block() -> Block | None:

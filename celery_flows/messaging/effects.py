@@ -12,8 +12,9 @@ from celery import _state
 from celery_flows.messaging import data
 from celery_flows.messaging.claims import Claim
 from celery_flows.messaging.patience import persistently
+from celery_flows.states import JobState
 from celery_flows.store.database import Connection, is_database_error
-from celery_flows.transitions.settle import complete_within, is_complete
+from celery_flows.transitions.settle import Relayed, complete_within, is_complete
 
 logger = logging.getLogger(__name__)
 
@@ -63,29 +64,29 @@ def roll_back_current() -> None:
         roll_back(task.request)
 
 
-def commit(request: Any, claim: Claim, result: str | None) -> bool:
-    """Commit what the job wrote, and its data, together with its outcome; say whether that was done.
+def commit(request: Any, claim: Claim, result: str | None) -> Relayed | None:
+    """Commit what the job wrote, and its data, together with its outcome, and say what was let go by that.
 
-    It is not where another has taken the job meanwhile, or where the database failed: then nothing is written.
+    None where another has taken the job meanwhile, or where the database failed: then nothing is written.
     """
     opened = _take(request)
     delivery, tables = claim.delivery, claim.runtime.database.tables
-    fenced = (delivery.job_id, delivery.number, str(delivery.token))
     try:
-        is_ours = complete_within(opened.connection, tables, *fenced, result)
-        if is_ours:
+        relayed = complete_within(opened.connection, tables, delivery.ending(JobState.COMPLETE, result=result))
+        if relayed is not None:
             data.write(request, opened.connection, tables)
             opened.commit()
         else:
             opened.roll_back()
             logger.warning("Job %s was taken by another: what it wrote is rolled back.", delivery.job_id)
-        return is_ours
+        return relayed
     except Exception as error:
         opened.roll_back()
         if not is_database_error(error):
             raise
         logger.warning("Job %s: its transaction could not be committed (%s).", delivery.job_id, error)
-        return is_complete(claim.runtime.database, delivery.job_id, str(delivery.token))
+        is_ours = is_complete(claim.runtime.database, delivery.job_id, str(delivery.token))
+        return Relayed([], is_left=True) if is_ours else None
 
 
 def _take(request: Any) -> Any:

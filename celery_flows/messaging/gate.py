@@ -21,7 +21,6 @@ from celery_flows.messaging.header import Delivery
 from celery_flows.messaging.patience import LONGEST_PAUSE, persistently
 from celery_flows.messaging.runtime import Runtime, attached_to
 from celery_flows.states import JobState
-from celery_flows.store.jobs import Ending
 from celery_flows.transitions.claim import Holder, claim, may_claim_later
 from celery_flows.transitions.lose import lose
 from celery_flows.transitions.requeue import requeue
@@ -137,9 +136,10 @@ def _succeed(held: Claim, task: Any, result: Any) -> None:
 
 def _settle_with_effects(held: Claim, task: Any, result: str | None) -> None:
     runtime, delivery = held.runtime, held.delivery
-    if effects.commit(task.request, held, result):
+    relayed = effects.commit(task.request, held, result)
+    if relayed is not None:
         ends = (delivery.job_id, delivery.batch_id, delivery.announces_id)
-        ready = persistently(runtime, lambda: follow(runtime.database, *ends))
+        ready = persistently(runtime, lambda: follow(runtime.database, *ends, relayed=relayed))
         runtime.publisher.publish(ready)
     else:
         # Nothing was written, so the job bears to run again; one that another has taken is left alone.
@@ -214,15 +214,8 @@ def end(
     result: str | None = None,
 ) -> None:
     """Write a job's outcome and publish the callbacks that it armed."""
-    ending = Ending(
-        delivery.job_id,
-        state,
-        type(error).__name__ if isinstance(error, BaseException) else None,
-        _message(error),
-        delivery.number,
-        delivery.token,
-        result,
-    )
+    error_class = type(error).__name__ if isinstance(error, BaseException) else None
+    ending = delivery.ending(state, error_class, _message(error), result)
     ready = settle(runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id)
     runtime.publisher.publish(ready)
 

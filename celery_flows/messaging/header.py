@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from celery_flows.ids import new_id
+from celery_flows.states import JobState
+from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import ReadyJob
 
 HEADER: Final = "flows"
@@ -33,14 +35,17 @@ class Delivery:
     is_part: bool = False
     #: Whether somebody needs what the job returns.
     keeps: bool = False
+    #: Whether others waited for the job when it was published; more may do so since.
+    blocks: bool = False
     #: How often the job is tried again when it raises, whatever its task says.
     retries: int = 0
 
     @classmethod
     def of(cls, job: ReadyJob, retries: int = 0) -> Delivery:
         """The delivery that publishing a job makes."""
-        keeps = bool(job.keeps)
-        return cls(job.id, job.batch_id, job.announces_id, job.delivery, keeps=keeps, retries=retries)
+        keeps, blocks = bool(job.keeps), bool(job.blocks)
+        ids = (job.id, job.batch_id, job.announces_id)
+        return cls(*ids, job.delivery, keeps=keeps, blocks=blocks, retries=retries)
 
     @classmethod
     def read(cls, headers: Any) -> Delivery | None:
@@ -57,6 +62,7 @@ class Delivery:
             found.get("worker"),
             found.get("part", False),
             found.get("keeps", False),
+            found.get("blocks", False),
             found.get("retries", 0),
         )
 
@@ -71,9 +77,16 @@ class Delivery:
             "worker": self.worker_id,
             "part": self.is_part or None,
             "keeps": self.keeps or None,
+            "blocks": self.blocks or None,
             "retries": self.retries or None,
         }
         return {key: value for key, value in every.items() if value is not None}
+
+    def ending(
+        self, state: JobState, error_class: str | None = None, error: str | None = None, result: str | None = None
+    ) -> Ending:
+        """The end of the job by this delivery, for as long as that holds it."""
+        return Ending(self.job_id, state, error_class, error, self.number, self.token, result, self.blocks)
 
     def received(self, worker_id: str | None = None) -> Delivery:
         """This delivery, named by a token of its own, as a worker process has it."""

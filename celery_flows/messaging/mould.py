@@ -56,16 +56,19 @@ class Mould:
             "id": quoted(job.id),
             "args": quoted(args_repr(args, self.limit)),
             "kwargs": '"{}"' if job.kwargs == "{}" else quoted(saferepr(decode(job.kwargs), self.limit)),
-            "delivery": _delivery(job.batch_id, job.announces_id, job.delivery, job.keeps) % quoted(job.id),
+            "delivery": _delivery(job.batch_id, job.announces_id, job.delivery, job.keeps, job.blocks)
+            % quoted(job.id),
             "tag": f'"{new_id()}"',
         }
         return self.text % tuple([filling[gap] for gap in self.gaps])
 
 
 @lru_cache(maxsize=64)
-def _delivery(batch_id: str | None, announces_id: str | None, number: int, keeps: int | None) -> str:
+def _delivery(
+    batch_id: str | None, announces_id: str | None, number: int, keeps: int | None, blocks: int | None
+) -> str:
     """What the headers of a batch's messages say of us, with a place for the id."""
-    said = encode(Delivery("\0id", batch_id, announces_id, number, keeps=bool(keeps)).write())
+    said = encode(Delivery("\0id", batch_id, announces_id, number, keeps=bool(keeps), blocks=bool(blocks)).write())
     return _GAP.sub("%s", said.replace("%", "%%"))
 
 

@@ -21,7 +21,7 @@ from celery_flows.messaging.config import read_settings
 from celery_flows.messaging.hosting import Place, place_of
 from celery_flows.messaging.lease import Lease
 from celery_flows.messaging.publisher import Publisher
-from celery_flows.queries.jobs import Redact
+from celery_flows.queries.redact import Redact
 from celery_flows.settings import MEMORY_METHODS, Settings, has_methods
 from celery_flows.states import BatchState
 from celery_flows.store import schema

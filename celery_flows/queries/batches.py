@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from celery_flows.codec import decode, safe_text
 from celery_flows.errors import BatchAmbiguous, BatchNotFound, JobGiven
+from celery_flows.shown.snapshot import Snapshot
 from celery_flows.states import BatchState
 from celery_flows.store import lists
 from celery_flows.store.database import Connection, Database
@@ -18,7 +19,7 @@ _NAMED: Final = 5
 
 
 @dataclass(frozen=True)
-class BatchRecord:
+class BatchRecord(Snapshot):
     """A batch's row at one moment; times are aware, in UTC."""
 
     id: str

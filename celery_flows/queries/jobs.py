@@ -1,76 +1,24 @@
-"""Jobs as they are shown."""
+"""Lists of jobs, read when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, overload
 
-from celery_flows.codec import decode
-from celery_flows.errors import InvalidSetting
+from celery_flows.queries.record import JobRecord, JobRecords, job_record, shown_message
+from celery_flows.queries.redact import Redact
+from celery_flows.shown import html
+from celery_flows.shown.words import in_brackets, pretty, short
 from celery_flows.states import TERMINAL, JobState
 from celery_flows.store import lists
 from celery_flows.store.database import Database
 
-
-@dataclass(frozen=True)
-class Redact:
-    """What hides arguments and errors where jobs are shown."""
-
-    #: Takes a task's name, args and kwargs, and gives args and kwargs.
-    arguments: Callable[[str, list[Any], dict[str, Any]], tuple[list[Any], dict[str, Any]]] | None = None
-    #: Takes a task's name and an error's message, and gives a message.
-    error: Callable[[str, str], str] | None = None
-
-    @classmethod
-    def of(cls, given: Any) -> Redact | None:
-        """Take what a user gave: a function for arguments, or an object with methods for either.
-
-        Raises:
-            InvalidSetting: it is none of these.
-        """
-        if given is None:
-            return None
-        found = cls(getattr(given, "arguments", None), getattr(given, "error", None))
-        if found != cls():
-            return found
-        if not callable(given):
-            raise InvalidSetting(
-                name="flows_redact",
-                value=given,
-                allowed="a function (task, args, kwargs) -> (args, kwargs), or an object with the methods "
-                "arguments(task, args, kwargs) and error(task, message), or one of them",
-            )
-        return cls(given)
-
-
 _PAGE: Final = 500
 
-
-@dataclass(frozen=True)
-class JobRecord:
-    """A job's row at one moment; times are aware, in UTC."""
-
-    #: Celery's task id; for a child batch the child's id.
-    id: str
-    #: "task", "batch" (a child), "plan" (the planning of a flow, until it is done) or "block" (a streaming block
-    #: that was abandoned).
-    kind: str
-    #: Name of the task.
-    task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    state: JobState
-    error_class: str | None
-    error_message: str | None
-    #: How often a worker has claimed it.
-    attempts: int
-    enrolled_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    #: What its flow calls it: a step's name, or the name= of a workflow's job.
-    name: str | None = None
+#: What is said where a list is shown, which reads nothing.
+_UNREAD: Final = ("not read: [:10], list() and len() do",)
 
 
 def job_name(database: Database, job_id: str) -> str | None:
@@ -115,7 +63,7 @@ def callbacks(
             task=row.task,
             state=JobState(row.state),
             error_class=row.error_class,
-            error_message=_message(row, redact),
+            error_message=shown_message(row, redact),
             attempts=row.attempt,
             started_at=row.started_at,
             ended_at=row.ended_at,
@@ -132,7 +80,7 @@ def jobs_page(
     after: str = "",
     limit: int = 100,
     redact: Redact | None = None,
-) -> list[JobRecord]:
+) -> JobRecords:
     """The next jobs of a batch behind an id, in order of id.
 
     Each outcome is read from the index by itself, and as far as the page needs it.
@@ -150,7 +98,7 @@ def jobs_page(
                 found += lists.jobs_after(
                     connection, database.tables, batch_id, of, after, limit, states=unfinished
                 )
-    return [_record(row, redact) for row in sorted(found, key=lambda row: row.id)[:limit]]
+    return JobRecords(job_record(row, redact) for row in sorted(found, key=lambda row: row.id)[:limit])
 
 
 class JobList(Sequence[JobRecord]):
@@ -178,7 +126,7 @@ class JobList(Sequence[JobRecord]):
                 rows = lists.jobs_after(
                     connection, self._database.tables, self._batch_id, self._outcomes, after, _PAGE
                 )
-            yield from (_record(row, self._redact) for row in rows)
+            yield from (job_record(row, self._redact) for row in rows)
             if len(rows) < _PAGE:
                 return
             after = rows[-1].id
@@ -190,10 +138,10 @@ class JobList(Sequence[JobRecord]):
     @overload
     def __getitem__(self, index: int) -> JobRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> list[JobRecord]: ...
-    def __getitem__(self, index: int | slice) -> JobRecord | list[JobRecord]:
+    def __getitem__(self, index: slice) -> JobRecords: ...
+    def __getitem__(self, index: int | slice) -> JobRecord | JobRecords:
         if isinstance(index, slice):
-            return self._slice(index)
+            return JobRecords(self._slice(index))
         offset = index if index >= 0 else len(self) + index
         found = self._read(offset, 1) if offset >= 0 else []
         if not found:
@@ -218,36 +166,17 @@ class JobList(Sequence[JobRecord]):
             rows = lists.jobs(
                 connection, self._database.tables, self._batch_id, self._outcomes, offset=offset, limit=limit
             )
-        return [_record(row, self._redact) for row in rows]
+        return [job_record(row, self._redact) for row in rows]
+
+    def _said(self) -> str:
+        what = "pending" if self._outcomes is None else " or ".join(self._outcomes)
+        return f"{what} jobs of batch {short(self._batch_id)}"
 
     def __repr__(self) -> str:
-        what = "pending" if self._outcomes is None else " or ".join(self._outcomes)
-        return f"<{what} jobs of batch {self._batch_id}>"
+        return in_brackets(self._said(), _UNREAD)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  # IPython's signature
+        pretty(printer, self._said(), _UNREAD)
 
-def _record(row: Any, redact: Redact | None) -> JobRecord:
-    args, kwargs = decode(row.args) or [], decode(row.kwargs) or {}
-    if redact is not None and redact.arguments is not None:
-        args, kwargs = redact.arguments(row.task, args, kwargs)
-    return JobRecord(
-        id=row.id,
-        kind=row.kind,
-        task=row.task,
-        args=args,
-        kwargs=kwargs,
-        state=JobState(row.state),
-        error_class=row.error_class,
-        error_message=_message(row, redact),
-        attempts=row.attempt,
-        enrolled_at=row.enrolled_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        name=row.name,
-    )
-
-
-def _message(row: Any, redact: Redact | None) -> str | None:
-    message: str | None = row.error_message
-    if redact is not None and redact.error is not None and message is not None:
-        message = redact.error(row.task, message)
-    return message
+    def _repr_html_(self) -> str:
+        return html.card(html.facts(self._said(), *_UNREAD))

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Executable, Select, bindparam, case, exists, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Select,
+    Update,
+    bindparam,
+    case,
+    exists,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import tallies
 from celery_flows.store.jobs import probe
-from celery_flows.store.statements import one_of
+from celery_flows.store.statements import execute, one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY, utcnow
 
@@ -77,8 +90,17 @@ def standing(
         lock: None reads what is committed; "exclusive" and "shared" wait for whoever holds the row,
             and then read it as it is.
     """
+    rows = execute(connection, tables, _STANDING[lock], at_batch=batch_id)
+    if not rows:
+        return None
+    [row] = rows
+    is_so = [bool(one) for one in row[5:]]
+    return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], *is_so)
+
+
+def _standing(tables: Tables, dialect: str) -> Select[Any]:
     batches = tables.batches
-    statement = select(
+    return select(
         batches.c.id,
         batches.c.state,
         batches.c.tolerate,
@@ -87,14 +109,18 @@ def standing(
         batches.c.started_at.is_not(None),
         batches.c.settled_at.is_not(None),
         batches.c.flow.is_not(None),
-    ).where(batches.c.id == batch_id)
-    if lock is not None:
-        statement = statement.with_for_update(read=lock == "shared")
-    row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
-    is_so = [bool(one) for one in row[5:]]
-    return BatchStanding(row[0], BatchState(row[1]), row[2], row[3], row[4], *is_so)
+    ).where(batches.c.id == bindparam("at_batch"))
+
+
+def _standing_shared(tables: Tables, dialect: str) -> Select[Any]:
+    return _standing(tables, dialect).with_for_update(read=True)
+
+
+def _standing_exclusive(tables: Tables, dialect: str) -> Select[Any]:
+    return _standing(tables, dialect).with_for_update()
+
+
+_STANDING: Final = {None: _standing, "shared": _standing_shared, "exclusive": _standing_exclusive}
 
 
 class Outlook(NamedTuple):
@@ -122,19 +148,46 @@ def outlook(tables: Tables, dialect: str) -> Select[Any]:
     return select(batches.c.state, batches.c.tolerate, *sums, unfinished).where(batches.c.id == batch_id)
 
 
-def start(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Let a batch begin, and run if it has no fate yet; say whether it had not begun. The caller holds its row."""
-    batches = tables.batches
-    state = case((batches.c.state == BatchState.PENDING, BatchState.RUNNING), else_=batches.c.state)
-    statement = update(batches).where(batches.c.id == batch_id, batches.c.started_at.is_(None))
-    return connection.execute(statement.values(state=state, started_at=utcnow())).rowcount == 1
+def start(connection: Connection, tables: Tables, batch_id: str) -> None:
+    """Let a batch begin that has not, and run if it has no fate yet. The caller holds its row."""
+    execute(connection, tables, _start, at_batch=batch_id)
 
 
-def decide(connection: Connection, tables: Tables, batch_id: str, state: BatchState) -> None:
-    """Write a batch's fate. The caller holds its row."""
+def _start(tables: Tables, dialect: str) -> Update:
     batches = tables.batches
-    statement = update(batches).where(batches.c.id == batch_id, one_of(batches.c.state, UNDECIDED))
-    connection.execute(statement.values(state=state, completed_at=utcnow()))
+    is_pending = batches.c.state == word(BatchState.PENDING)
+    state = case((is_pending, word(BatchState.RUNNING)), else_=batches.c.state)
+    unbegun = update(batches).where(batches.c.id == bindparam("at_batch"), batches.c.started_at.is_(None))
+    return unbegun.values(state=state, started_at=utcnow())
+
+
+def decide(connection: Connection, tables: Tables, batch_id: str, fate: BatchState) -> None:
+    """Write the fate of a batch that has none. The caller holds its row."""
+    execute(connection, tables, _decide, at_batch=batch_id, to_state=str(fate))
+
+
+def finish(connection: Connection, tables: Tables, batch_id: str, fate: BatchState | None) -> None:
+    """Write that no job of a batch is left to run, and its fate, if it had none. The caller holds its row."""
+    if fate is None:
+        execute(connection, tables, _finish, at_batch=batch_id)
+    else:
+        execute(connection, tables, _decide_and_finish, at_batch=batch_id, to_state=str(fate))
+
+
+def _decide(tables: Tables, dialect: str) -> Update:
+    batches = tables.batches
+    undecided = update(batches).where(batches.c.id == bindparam("at_batch"), one_of(batches.c.state, UNDECIDED))
+    return undecided.values(state=bindparam("to_state"), completed_at=utcnow())
+
+
+def _finish(tables: Tables, dialect: str) -> Update:
+    batches = tables.batches
+    unfinished = update(batches).where(batches.c.id == bindparam("at_batch"), batches.c.settled_at.is_(None))
+    return unfinished.values(settled_at=utcnow(), open_key=null())
+
+
+def _decide_and_finish(tables: Tables, dialect: str) -> Update:
+    return _finish(tables, dialect).values(state=bindparam("to_state"), completed_at=utcnow())
 
 
 def plan_of(connection: Connection, tables: Tables, batch_id: str) -> str | None:
@@ -146,20 +199,6 @@ def keep_plan(connection: Connection, tables: Tables, batch_id: str, plan: str) 
     """Write down what was planned."""
     batches = tables.batches
     connection.execute(update(batches).where(batches.c.id == batch_id).values(plan=plan))
-
-
-def finish(connection: Connection, tables: Tables, batch_id: str) -> None:
-    """Write that no job of a batch is left to run. The caller holds its row."""
-    batches = tables.batches
-    statement = update(batches).where(batches.c.id == batch_id, batches.c.settled_at.is_(None))
-    connection.execute(statement.values(settled_at=utcnow(), open_key=None))
-
-
-def has_failed_child(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether a child of the batch has failed, finished or not."""
-    batches = tables.batches
-    failed = select(batches.c.id).where(batches.c.parent_id == batch_id, batches.c.state == BatchState.FAILED)
-    return connection.execute(failed.limit(1)).first() is not None
 
 
 def stranded(connection: Connection, tables: Tables, after: str, limit: int) -> list[str]:

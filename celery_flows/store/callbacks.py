@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, exists, or_, select, update
 
 from celery_flows.states import JobState
-from celery_flows.store.publishing import ReadyJob, ready_where
+from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.statements import execute, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
@@ -20,25 +22,46 @@ def is_pending(connection: Connection, tables: Tables, batch_id: str) -> bool:
     )
 
 
-def arm(connection: Connection, tables: Tables, batch_id: str, events: Sequence[str]) -> list[ReadyJob]:
-    """Make the callbacks of events ready, and read them for publishing."""
+def arm(
+    connection: Connection, tables: Tables, batch_id: str, events: Sequence[str], *, are_last: bool = False
+) -> list[ReadyJob]:
+    """Make the callbacks of one or two events ready, and read them for publishing.
+
+    Args:
+        are_last: whether the callbacks of others end, as their event will not come.
+    """
+    rows = execute(connection, tables, _waiting, at_batch=batch_id)
+    due = [ReadyJob.stored(tables, row[:-1]) for row in rows if row[-1] in events]
+    if due:
+        execute(connection, tables, _arm, at_batch=batch_id, at_event=events[0], or_event=events[-1])
+    if are_last and len(due) < len(rows):
+        execute(connection, tables, _skip, at_batch=batch_id)
+    return [job._replace(state=JobState.READY) for job in due]
+
+
+def _waiting(tables: Tables, dialect: str) -> Select[Any]:
     jobs = tables.jobs
-    due = (jobs.c.announces_id == batch_id) & (jobs.c.state == JobState.WAITING) & jobs.c.event.in_(events)
-    ready = [job._replace(state=JobState.READY) for job in ready_where(connection, tables, due)]
-    if ready:
-        statement = update(jobs).where(jobs.c.id.in_([job.id for job in ready]))
-        connection.execute(statement.values(state=JobState.READY, publishing_since=utcnow()))
-    return ready
+    return select(*ReadyJob.columns(tables), jobs.c.event).where(_is_waiting(tables)).order_by(jobs.c.id)
+
+
+def _arm(tables: Tables, dialect: str) -> Update:
+    jobs = tables.jobs
+    is_due = or_(jobs.c.event == bindparam("at_event"), jobs.c.event == bindparam("or_event"))
+    waiting = update(jobs).where(_is_waiting(tables), is_due)
+    return waiting.values(state=word(JobState.READY), publishing_since=utcnow())
+
+
+def _skip(tables: Tables, dialect: str) -> Update:
+    waiting = update(tables.jobs).where(_is_waiting(tables))
+    return waiting.values(state=word(JobState.SKIPPED), ended_at=utcnow())
+
+
+def _is_waiting(tables: Tables) -> ColumnElement[bool]:
+    jobs = tables.jobs
+    return (jobs.c.announces_id == bindparam("at_batch")) & (jobs.c.state == word(JobState.WAITING))
 
 
 def join_round(connection: Connection, tables: Tables, callback_id: str, round_: int) -> None:
     """Let a new callback belong to a later round than the first."""
     jobs = tables.jobs
     connection.execute(update(jobs).where(jobs.c.id == callback_id).values(round=round_))
-
-
-def skip(connection: Connection, tables: Tables, batch_id: str) -> None:
-    """End the callbacks whose event will not come."""
-    jobs = tables.jobs
-    waiting = update(jobs).where(jobs.c.announces_id == batch_id, jobs.c.state == JobState.WAITING)
-    connection.execute(waiting.values(state=JobState.SKIPPED, ended_at=utcnow()))

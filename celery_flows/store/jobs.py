@@ -192,6 +192,8 @@ class Ending(NamedTuple):
     token: str | None = None
     #: What it returned, as JSON, where somebody needs it.
     result: str | None = None
+    #: Whether others were known to wait for it.
+    blocks: bool = False
 
     def values(self) -> dict[str, Any]:
         """What a statement that ends it is given."""
@@ -288,11 +290,11 @@ def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
     return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
 
 
-def hold_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
-    """Lock a job that runs under a claim; say whether it does."""
+def touch_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
+    """Write the row of a job that runs under a claim, and for which others wait; say whether it does."""
     jobs = tables.jobs
     mine = (jobs.c.id == job_id) & (jobs.c.token == token) & (jobs.c.state == JobState.RUNNING)
-    return connection.execute(select(jobs.c.id).where(mine).with_for_update()).first() is not None
+    return connection.execute(update(jobs).where(mine).values(blocks=1)).rowcount == 1
 
 
 def hold_running(connection: Connection, tables: Tables, job_id: str) -> bool:
@@ -309,11 +311,6 @@ def is_claimable(connection: Connection, tables: Tables, job_id: str, delivery: 
     return connection.execute(statement.where(one_of(jobs.c.state, CLAIMABLE))).first() is not None
 
 
-def is_unfinished(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether a job of the batch has not ended: the check under the lock, in a statement of its own."""
-    return connection.execute(probe(tables, connection.dialect.name), {"batch_id": batch_id}).first() is not None
-
-
 def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> bool:
     """Whether a streaming block of the batch is open."""
     jobs = tables.jobs
@@ -321,25 +318,6 @@ def has_open_block(connection: Connection, tables: Tables, batch_id: str) -> boo
         jobs.c.batch_id == batch_id, jobs.c.outcome.is_(None), jobs.c.kind == Kind.BLOCK
     )
     return connection.execute(block.limit(1)).first() is not None
-
-
-def is_incomplete(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether a streaming block of the batch was abandoned in this round, or its planning came to nothing.
-
-    Then there are jobs that nobody knows, and no tolerance can count them.
-    """
-    jobs = tables.jobs
-    ended = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, WRONG))
-    without = ended.where(one_of(jobs.c.kind, (Kind.BLOCK, Kind.PLAN)), jobs.c.wrong == 1)
-    return connection.execute(without.limit(1)).first() is not None
-
-
-def has_wrong(connection: Connection, tables: Tables, batch_id: str) -> bool:
-    """Whether an ended job of the batch counts against its tolerance."""
-    jobs = tables.jobs
-    ends = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED)
-    wrong = select(jobs.c.id).where(jobs.c.batch_id == batch_id, one_of(jobs.c.outcome, ends), jobs.c.wrong == 1)
-    return connection.execute(wrong.limit(1)).first() is not None
 
 
 def add_one(connection: Connection, tables: Tables, **values: Any) -> None:

@@ -27,8 +27,9 @@ class ReadyJob(NamedTuple):
     kwargs: str
     options: str
     delivery: int
-    #: Whether somebody needs its result.
+    #: Whether somebody needs its result, and whether others wait for it.
     keeps: int | None = None
+    blocks: int | None = None
 
     @classmethod
     def columns(cls, tables: Tables) -> list[Column[Any]]:

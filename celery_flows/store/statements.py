@@ -39,12 +39,20 @@ class Prepared:
     defaults: dict[str, Any]
     #: Whether an UPDATE gives a value back by LAST_INSERT_ID(value): MySQL has no RETURNING for it.
     answers_by_id: bool
+    #: The order of its values, for drivers that take them by place: an engine of ours takes them by name, but a
+    #: connection that is joined may be anybody's.
+    places: tuple[str, ...] | None = None
     #: What follows in the same transaction, if this hit a row.
     then: Prepared | None = None
 
+    def given(self, values: dict[str, Any]) -> Any:
+        """Its values, as the driver takes them."""
+        named = self.defaults | values
+        return named if self.places is None else tuple(named[name] for name in self.places)
+
     def run(self, cursor: Any, values: dict[str, Any]) -> tuple[int, list[Any]]:
         """Run it on a driver's cursor: the number of rows touched, and the rows."""
-        cursor.execute(self.sql, self.defaults | values)
+        cursor.execute(self.sql, self.given(values))
         # In this order: SQLite knows how many rows it changed once it has returned them.
         rows = self._rows_of(cursor)
         return cursor.rowcount, rows
@@ -73,8 +81,9 @@ def prepare(statement: Statement, tables: Tables, dialect: Dialect) -> Prepared:
 
 
 def _compile(element: ClauseElement, dialect: Dialect, name: str, then: Prepared | None = None) -> Prepared:
-    compiled = element.compile(dialect=dialect)
-    return Prepared(str(compiled), dict(compiled.params), answers_by_id=name == "mysql", then=then)
+    compiled: Any = element.compile(dialect=dialect)
+    places = tuple(compiled.positiontup) if compiled.positional else None
+    return Prepared(str(compiled), dict(compiled.params), name == "mysql", places, then)
 
 
 _prepare_once = lru_cache(maxsize=256)(prepare)
@@ -86,7 +95,7 @@ def execute(connection: Connection, tables: Tables, statement: Statement, **valu
     It costs a third of what a Core execution does, and values and columns are text and numbers only.
     """
     prepared = _prepare_once(statement, tables, connection.dialect)
-    result = connection.exec_driver_sql(prepared.sql, prepared.defaults | values)
+    result = connection.exec_driver_sql(prepared.sql, prepared.given(values))
     return list(result.fetchall()) if result.returns_rows else []
 
 

@@ -30,8 +30,10 @@ def admit(connection: Connection, tables: Tables, batch_id: str, *, count: int, 
     batch = hold_unfinished(connection, tables, batch_id, "exclusive" if starts else "shared")
     if batch.state is BatchState.CANCELLED:
         raise BatchCancelled(batch_id=batch_id)
-    if starts and not batch.has_begun and batches.start(connection, tables, batch_id):
-        jobs.start_child(connection, tables, batch_id)
+    if starts and not batch.has_begun:
+        batches.start(connection, tables, batch_id)
+        if batch.parent_id is not None:
+            jobs.start_child(connection, tables, batch_id)
     if count and Tolerance.parse(batch.tolerate).is_share:
         tallies.add(connection, tables, batch_id, total=count)
 

@@ -6,9 +6,10 @@ import logging
 from typing import NamedTuple
 
 from celery_flows.states import BatchState, Event, JobState
-from celery_flows.store import batches, callbacks, jobs, tallies
+from celery_flows.store import batches, callbacks, evidence, jobs
 from celery_flows.store.batches import BatchStanding, Outlook
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.evidence import Evidence
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.tolerance import Tolerance
@@ -82,18 +83,16 @@ def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
     batch = batches.standing(connection, tables, batch_id, "exclusive")
     if batch is None or batch.is_finished:
         return Step([])
-    is_finished = batch.has_begun and not jobs.is_unfinished(connection, tables, batch_id)
-    fate = _fate(connection, tables, batch, is_finished)
-    events: list[Event] = []
-    if fate is not None:
-        batches.decide(connection, tables, batch_id, fate)
-        events.append(_EVENT_OF_FATE[fate])
+    known = evidence.gather(connection, tables, batch_id)
+    is_finished = batch.has_begun and known.unfinished is None
+    fate = _fate(connection, tables, batch, known, is_finished)
+    events = [] if fate is None else [_EVENT_OF_FATE[fate]]
     if is_finished:
-        batches.finish(connection, tables, batch_id)
+        batches.finish(connection, tables, batch_id, fate)
         events.append(Event.SETTLED)
-    ready = callbacks.arm(connection, tables, batch_id, events) if events else []
-    if is_finished:
-        callbacks.skip(connection, tables, batch_id)
+    elif fate is not None:
+        batches.decide(connection, tables, batch_id, fate)
+    ready = callbacks.arm(connection, tables, batch_id, events, are_last=is_finished) if events else []
     logger.debug("batch %s: fate %s, finished %s", batch_id, fate, is_finished)
     return Step(ready, *_tell_parent(connection, tables, batch, fate))
 
@@ -138,32 +137,38 @@ def _tell_parent(
     return batch.parent_id, has_ended
 
 
-def _fate(connection: Connection, tables: Tables, batch: BatchStanding, is_finished: bool) -> BatchState | None:
+def _fate(
+    connection: Connection, tables: Tables, batch: BatchStanding, known: Evidence, is_finished: bool
+) -> BatchState | None:
     if not batch.is_undecided:
         return None
-    if must_fail(connection, tables, batch):
+    if _must_fail(connection, tables, batch, known):
         return BatchState.FAILED
     return BatchState.COMPLETE if is_finished else None
 
 
 def must_fail(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
     """Whether more went wrong in a batch than it tolerates, or there are jobs of it that nobody knows."""
-    return jobs.is_incomplete(connection, tables, batch.id) or _exceeds_tolerance(connection, tables, batch)
+    return _must_fail(connection, tables, batch, evidence.gather(connection, tables, batch.id))
+
+
+def _must_fail(connection: Connection, tables: Tables, batch: BatchStanding, known: Evidence) -> bool:
+    return known.incomplete is not None or _exceeds_tolerance(connection, tables, batch, known)
 
 
 def _is_too_much(database: Database, batch_id: str) -> bool:
     with database.reading() as connection:
         batch = batches.standing(connection, database.tables, batch_id)
-        return batch is not None and batch.is_undecided and _exceeds_tolerance(connection, database.tables, batch)
+        if batch is None or not batch.is_undecided:
+            return False
+        known = evidence.gather(connection, database.tables, batch_id)
+        return _exceeds_tolerance(connection, database.tables, batch, known)
 
 
-def _exceeds_tolerance(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
+def _exceeds_tolerance(connection: Connection, tables: Tables, batch: BatchStanding, known: Evidence) -> bool:
     tolerance = Tolerance.parse(batch.tolerate)
     if tolerance.is_none:
-        return jobs.has_wrong(connection, tables, batch.id) or batches.has_failed_child(
-            connection, tables, batch.id
-        )
+        return known.wrong is not None or known.failed_child is not None
     if tolerance.is_share and jobs.has_open_block(connection, tables, batch.id):
         return False
-    total, wrong = tallies.read(connection, tables, batch.id)
-    return wrong > tolerance.limit(total)
+    return known.tallied > tolerance.limit(known.total)

@@ -50,8 +50,9 @@ def grow(
     added: list[NewEdge] = []
     add_jobs(connection, tables, _inheriting(chunks, grower, targets, added))
     edges.add(connection, tables, added)
-    # Who gives the job up writes its row: so either that comes later, or this sees it.
-    if not jobs.hold_claimed(connection, tables, grower.job_id, grower.token):
+    # Who ends the job, or gives it up, writes its row: so either that comes later, or this sees it. As this writes
+    # it too, who ends it at this moment sees that what waits for it waits for more now.
+    if not jobs.touch_claimed(connection, tables, grower.job_id, grower.token):
         raise JobTaken(job_id=grower.job_id)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from celery_flows.errors import BatchNotFound, BatchUnfinished
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import batches, jobs, reopening, rerunning, tallies
+from celery_flows.store import batches, evidence, reopening, rerunning, tallies
 from celery_flows.store.batches import BatchStanding
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.reopening import ChildStanding
@@ -215,7 +215,7 @@ def _is_still_too_much(
     behind: Sequence[str],
 ) -> bool:
     """Whether a batch would have failed as its children stand now, without what waits for one of them again."""
-    if jobs.is_incomplete(connection, tables, batch.id):
+    if evidence.is_incomplete(connection, tables, batch.id):
         return True
     wrong = reopening.wrong_jobs(connection, tables, batch.id, behind) + sum(child.is_wrong for child in children)
     total, _ = tallies.read(connection, tables, batch.id)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery_flows.codec import seal
 from celery_flows.states import WRONG, JobState
 from celery_flows.store import jobs, tallies
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.relay import RELAYING, Relayed, relay
+from celery_flows.store.statements import execute
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.finalize import advance, report
 from celery_flows.transitions.lose import accept_late
 from celery_flows.transitions.release import Released, release
+
+__all__ = ["Relayed", "complete_within", "follow", "is_complete", "settle"]
 
 
 def settle(
@@ -30,40 +36,51 @@ def settle(
         Callbacks that became ready.
     """
     if ending.state is JobState.COMPLETE:
-        blocks = _complete(database, ending)
+        relayed = _complete(database, ending)
     else:
-        blocks = _fail(database, ending, batch_id)
+        relayed = _fail(database, ending, batch_id)
     went_wrong = ending.state in WRONG
-    return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, blocks=blocks)
+    return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, relayed=relayed)
 
 
-def _complete(database: Database, ending: Ending) -> bool:
-    """Write a success; say whether others may wait for it."""
-    # This statement goes straight to the driver, around the column types, which seal otherwise.
-    result = seal(database.tables.codec, ending.result)
-    fenced = {"at_id": ending.id, "at_delivery": ending.delivery, "at_token": ending.token}
-    number, rows = database.run(jobs.complete, to_result=result, **fenced)
+def _complete(database: Database, ending: Ending) -> Relayed:
+    """Write a success."""
+    values = _sealed(database.tables, ending)
+    if ending.blocks and database.dialect in RELAYING:
+        relayed = Relayed.stored(database.tables, database.run(relay, **values)[1])
+        if relayed is not None:
+            return relayed
+    number, rows = database.run(jobs.complete, **values)
     if number == 0 and ending.token is not None:
         accept_late(database, ending.id, ending.token, ending.result)
-    return number == 0 or bool(rows and rows[0][0])
+    return Relayed([], is_left=number == 0 or bool(rows and rows[0][0]))
 
 
-def _fail(database: Database, ending: Ending, batch_id: str | None) -> bool:
-    """Write that it went wrong, and count that; say whether others may wait for it."""
+def _fail(database: Database, ending: Ending, batch_id: str | None) -> Relayed:
+    """Write that it went wrong, and count that."""
     values = ending.values()
     values["to_message"] = seal(database.tables.codec, values["to_message"])
     number, rows = database.run(jobs.fail, at_batch=batch_id, at_slot=tallies.slot(), **values)
-    return number == 0 or bool(rows and rows[0][0])
+    return Relayed([], is_left=number == 0 or bool(rows and rows[0][0]))
 
 
-def complete_within(
-    connection: Connection, tables: Tables, job_id: str, delivery: int, token: str, result: str | None = None
-) -> bool:
-    """End a job as complete in a transaction that the caller commits; say whether its claim still held."""
+def complete_within(connection: Connection, tables: Tables, ending: Ending) -> Relayed | None:
+    """End a job as complete in a transaction that the caller commits; None: its claim no longer held."""
+    values = _sealed(tables, ending)
+    if ending.blocks and connection.dialect.name in RELAYING:
+        relayed = Relayed.stored(tables, execute(connection, tables, relay, **values))
+        if relayed is not None:
+            return relayed
     statement = jobs.complete(tables, connection.dialect.name)
-    fenced = {"at_id": job_id, "at_delivery": delivery, "at_token": token, "to_result": result}
-    ended = connection.execute(statement, fenced)
-    return ended.first() is not None if ended.returns_rows else ended.rowcount == 1
+    ended = connection.execute(statement, values | {"to_result": ending.result})
+    is_ended = ended.first() is not None if ended.returns_rows else ended.rowcount == 1
+    return Relayed([], is_left=True) if is_ended else None
+
+
+def _sealed(tables: Tables, ending: Ending) -> dict[str, Any]:
+    """What a statement is given that goes straight to the driver, around the types that seal otherwise."""
+    result = seal(tables.codec, ending.result)
+    return {"at_id": ending.id, "at_delivery": ending.delivery, "at_token": ending.token, "to_result": result}
 
 
 def is_complete(database: Database, job_id: str, token: str) -> bool:
@@ -80,13 +97,13 @@ def follow(
     announces_id: str | None,
     *,
     went_wrong: bool = False,
-    blocks: bool = True,
+    relayed: Relayed | None = None,
 ) -> list[ReadyJob]:
     """See what hangs on a job whose outcome is committed.
 
     Args:
         went_wrong: it counts against its batch's tolerance.
-        blocks: whether other jobs may wait for it.
+        relayed: what the statement that ended it let go; None: nobody knows.
 
     Returns:
         Jobs and callbacks that became ready.
@@ -95,9 +112,11 @@ def follow(
         return report(database, announces_id)
     if batch_id is None:
         return []
-    released = release(database, job_id) if blocks else Released([], went_wrong=False)
+    is_left, ready = (True, []) if relayed is None else (relayed.is_left, relayed.ready)
+    released = release(database, job_id) if is_left else Released([], went_wrong=False)
+    ready = [*ready, *released.ready]
     went_wrong = went_wrong or released.went_wrong
-    if not went_wrong and any(job.batch_id == batch_id for job in released.ready):
+    if not went_wrong and any(job.batch_id == batch_id for job in ready):
         # What has just become ready will end after this job, and whoever ends it looks after that.
-        return released.ready
-    return [*released.ready, *advance(database, batch_id, went_wrong=went_wrong)]
+        return ready
+    return [*ready, *advance(database, batch_id, went_wrong=went_wrong)]

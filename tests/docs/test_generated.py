@@ -1,4 +1,4 @@
-"""The generated reference pages are those of the code at hand."""
+"""The generated pages and drawings are those of the code at hand."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _generator() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "errors.md"])
+@pytest.mark.parametrize("name", ["settings.md", "errors.md", "../howto/gallery.svg"])
 def test_a_generated_page_is_current(name: str) -> None:
-    """The page in docs/reference/ is what the code says today; `python docs/generate.py` writes it anew."""
+    """What stands in docs/ is what the code says today; `python docs/generate.py` writes it anew."""
     page = (ROOT / "docs/reference" / name).read_text()
     assert page == _generator().PAGES[name](), "run: python docs/generate.py"

@@ -45,7 +45,7 @@ def test_every_option_is_named_under_its_command(name: str) -> None:
     options = [one for one in commands()[name].params if isinstance(one, click.Option)]
     assert all(option.help for option in options)
     named = {text for option in options for text in option.opts} - {"--json"}
-    assert sorted(named) == sorted(set(re.findall(r"`(--[\w-]+)", section)) & named)
+    assert sorted(named) == sorted(set(re.findall(r"`(--?[\w-]+)", section)) & named)
     assert "--json" in {text for option in options for text in option.opts}
 
 

@@ -141,9 +141,9 @@ def nested(database: Database) -> None:
 # ---------------------------------------------------------------- actors
 
 
-def ends(job: str, state: JobState = JobState.COMPLETE, batch: str = BATCH) -> Act:
-    """A worker settles a job."""
-    ending = Ending(job, state, delivery=1, token=f"token-{job}")
+def ends(job: str, state: JobState = JobState.COMPLETE, batch: str = BATCH, *, is_told: bool = True) -> Act:
+    """A worker settles a job, told or not by its message that others wait for that."""
+    ending = Ending(job, state, delivery=1, token=f"token-{job}", blocks=is_told)
     return lambda database: settle(database, ending, batch_id=batch)
 
 
@@ -286,7 +286,7 @@ def _run(database: Database, job: Any) -> list[ReadyJob]:
     if job.state != JobState.RUNNING:
         token = "last"
         claim(database, job.id, job.delivery, token)
-    ending = Ending(job.id, JobState.COMPLETE, delivery=job.delivery, token=token)
+    ending = Ending(job.id, JobState.COMPLETE, delivery=job.delivery, token=token, blocks=bool(job.blocks))
     return settle(database, ending, batch_id=job.batch_id, announces_id=job.announces_id)
 
 

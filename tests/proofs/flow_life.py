@@ -22,6 +22,7 @@ from celery_flows.plan import Plan
 from celery_flows.states import BRANCHES, Condition, JobState, Kind
 from celery_flows.store import reopening
 from celery_flows.store.database import Connection
+from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.add_job import Addition, add_job
@@ -118,7 +119,8 @@ class FlowWorld(World):
         plan = self.planned(job.batch_id, self.inside[job.batch_id])
 
         def write(connection: Connection, tables: Tables) -> None:
-            if not complete_within(connection, tables, job.id, job.delivery, held.token):
+            ending = Ending(job.id, JobState.COMPLETE, delivery=job.delivery, token=held.token)
+            if complete_within(connection, tables, ending) is None:
                 raise Fenced
             enroll_plan(connection, tables, plan, str(job.batch_id), starts=False)
 

@@ -67,7 +67,7 @@ def dies_after_the_outcome(database: Database, job: str) -> None:
     mortal = Mortal(database.url)
     mortal.left = 1
     try:
-        ends_here(mortal, job)
+        ends_here(mortal, job, blocks=False)
     except Died:
         return
     finally:
@@ -131,6 +131,8 @@ PAIRS: Final[dict[str, tuple[Make, Act, Act]]] = {
     "join-end-end": (two_meet, ends("one"), ends("two")),
     "join-end-fail": (two_meet, ends("one"), ends("two", FAILED)),
     "end-end": (two_are_waited_for, ends("one"), ends("two")),
+    "end-end-untold": (two_are_waited_for, ends("one", is_told=False), ends("two", is_told=False)),
+    "end-grow": (any_end_is_waited_for, ends("one"), grows_one),
     "end-add": (one_runs_beside, ends("one"), adds_behind("one")),
     "fail-add": (one_runs_beside, ends("one", FAILED), adds_behind("one")),
     "fail-rescue": (one_runs_beside, ends("one", FAILED), adds_behind("one", Condition.FAILURE)),

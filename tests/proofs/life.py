@@ -57,6 +57,8 @@ def ready(jobs: Iterable[NewJob]) -> Iterator[ReadyJob]:
                 job.kwargs,
                 job.options,
                 1,
+                job.keeps,
+                job.blocks,
             )
 
 

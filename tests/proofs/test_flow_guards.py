@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from graphs import edges_of, runs, start, states
-from locks import on_servers
+from locks import on_postgresql, on_servers
 from proofs import flowing
 from proofs.flowing import PAIRS
 from proofs.test_guards import Remove
 
 from celery_flows.states import JobState
-from celery_flows.store import edges, jobs, nested
+from celery_flows.store import edges, jobs, nested, relay
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.edges import Verdict
 from celery_flows.store.publishing import ReadyJob
@@ -82,7 +82,7 @@ def no_lock_on_what_is_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 def no_look_at_the_grower(patch: pytest.MonkeyPatch) -> None:
     """Add jobs without seeing whether the job that adds them was given up."""
-    patch.setattr(jobs, "hold_claimed", lambda *_: True)
+    patch.setattr(jobs, "touch_claimed", lambda *_: True)
 
 
 def no_lock_on_what_has_not_begun(patch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ REMOVED = {
     "fail-add": [no_second_look],
     "end-add": [no_lock_on_what_is_waited_for],
     "sweep-release": [no_lock_on_what_waits],
-    "end-end": [no_commit_before_the_look],
+    "end-end-untold": [no_commit_before_the_look],
     "grow-lose": [no_look_at_the_grower],
     "end-cancel": [no_lock_on_what_has_not_begun],
 }
@@ -123,6 +123,33 @@ def test_it_goes_wrong_unguarded(
     assert flowing.goes_wrong(database, make, acts)
 
 
+def rows_are_taken_as_they_come(patch: pytest.MonkeyPatch) -> None:
+    """Let go what waited for a job alone when the statement began, whatever was written since."""
+    patch.setattr(relay, "_is_as_seen", lambda *_: sa.true())
+
+
+def who_adds_writes_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Hold the row of the job that adds others, and leave it as it is."""
+
+    def hold(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
+        mine = (tables.jobs.c.id == job_id) & (tables.jobs.c.token == token)
+        running = mine & (tables.jobs.c.state == JobState.RUNNING)
+        return connection.scalar(sa.select(tables.jobs.c.id).where(running).with_for_update()) is not None
+
+    patch.setattr(jobs, "touch_claimed", hold)
+
+
+@on_postgresql
+@pytest.mark.parametrize("remove", [rows_are_taken_as_they_come, who_adds_writes_nothing])
+def test_what_waits_for_more_is_let_go(
+    database: Database, monkeypatch: pytest.MonkeyPatch, remove: Remove
+) -> None:
+    """So it is without the guards of the one statement by which a job ends and others begin."""
+    remove(monkeypatch)
+    make, *acts = PAIRS["end-grow"]
+    assert flowing.goes_wrong(database, make, acts)
+
+
 @pytest.mark.parametrize("is_guarded", [True, False], ids=["guarded", "unguarded"])
 def test_edges_close_for_what_has_ended(
     database: Database, monkeypatch: pytest.MonkeyPatch, is_guarded: bool
@@ -139,7 +166,7 @@ def test_edges_close_for_what_has_ended(
     claim(database, "a", 1, "first")
     lose(database, "a", "first", LossPolicy("retry", 3), "it was stopped")
     claim(database, "a", 2, "second")
-    settle(database, jobs.Ending("a", JobState.COMPLETE, delivery=1, token="first"), batch_id="flow")
+    settle(database, jobs.Ending("a", JobState.COMPLETE, delivery=1, token="first", blocks=True), batch_id="flow")
     assert states(database, "a", "b") == "running waiting"
     assert edges_of(database) == [("a", "b", is_guarded)]
 

@@ -23,7 +23,7 @@ SOME = 60 if EXHAUSTIVE else 1
 SEED = 20260101
 
 #: Where it is most dangerous, by the rule that would be broken.
-DANGEROUS = ("join-end-end", "end-add", "end-cancel", "release-retry", "grow-lose", "lose-late-join")
+DANGEROUS = ("join-end-end", "end-grow", "end-add", "end-cancel", "release-retry", "grow-lose", "lose-late-join")
 
 
 @on_servers

@@ -14,7 +14,7 @@ from proofs.stepping import Act, Course, Schedule, Stage
 from scenes import batch_row, state_of
 
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import batches, jobs
+from celery_flows.store import batches, evidence
 from celery_flows.store import database as door
 from celery_flows.store.database import Database
 from celery_flows.transitions import enroll
@@ -29,7 +29,8 @@ Pair = tuple[Callable[[Database], None], list[Act]]
 
 def no_check_under_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Believe the probe, which was made before the lock was held."""
-    patch.setattr(jobs, "is_unfinished", lambda *_: False)
+    gather = evidence.gather
+    patch.setattr(evidence, "gather", lambda *asked: gather(*asked)._replace(unfinished=None))
 
 
 def no_check_by_adders(patch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ class World:
         """Let a worker settle what it ran; one that dies of it may still report late, but nothing else."""
         held.outcome = held.outcome or outcome
         job = held.job
-        ending = Ending(job.id, held.outcome, delivery=job.delivery, token=held.token)
+        ending = Ending(job.id, held.outcome, delivery=job.delivery, token=held.token, blocks=bool(job.blocks))
         lived = self.does(
             lambda: settle(self.database, ending, batch_id=job.batch_id, announces_id=job.announces_id), dies_after
         )

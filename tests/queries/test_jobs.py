@@ -119,8 +119,7 @@ def test_an_index_is_that_of_a_list(database: Database) -> None:
 def test_repr_says_which_list_it_is(database: Database) -> None:
     """Without asking the database."""
     database.close()
-    assert repr(JobList(database, "b", None)) == "<pending jobs of batch b>"
-    assert (
-        repr(JobList(database, "b", [JobState.FAILED, JobState.CANCELLED]))
-        == "<failed or cancelled jobs of batch b>"
-    )
+    unread = "not read: [:10], list() and len() do>"
+    assert repr(JobList(database, "b", None)) == f"<pending jobs of batch b: {unread}"
+    both = JobList(database, "b", [JobState.FAILED, JobState.CANCELLED])
+    assert repr(both) == f"<failed or cancelled jobs of batch b: {unread}"

@@ -18,9 +18,10 @@ from scenes import (
 )
 
 from celery_flows.errors import BatchFinished, BatchNotFound, DuplicateJob
+from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState, Kind
 from celery_flows.store.database import Database
-from celery_flows.transitions.create import adopt
+from celery_flows.transitions.create import NewBatch, adopt, create
 from celery_flows.transitions.enroll import Share, enroll
 
 # ---------------------------------------------------------------- create and adopt
@@ -188,8 +189,10 @@ def test_a_block_and_those_inside_it_are_one_transaction(database: Database) -> 
 
 def test_a_child_that_starts_shows_as_running_in_its_parent(database: Database) -> None:
     """Where a child's block is written with its parent's, the row that stands for it runs at once."""
-    parent = make_batch(database)
-    child = make_batch(database)
+    parent, child = make_batch(database), new_id()
+    # Its row in the parent comes with the block.
+    made = NewBatch(child, "batch", None, "null", "[]", "0", parent)
+    database.transact(create, database.tables, made)
     calls = [call(parent, child, Kind.BATCH), call(child)]
     database.transact(
         enroll, database.tables, [calls], [Share(child, 1, starts=True), Share(parent, 1, starts=True)]

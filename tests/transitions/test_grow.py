@@ -24,7 +24,7 @@ from scenes import fate_of, make_batch, row
 from celery_flows.errors import BatchCancelled, JobTaken
 from celery_flows.states import BatchState, JobState, Kind
 from celery_flows.store.database import Database
-from celery_flows.store.jobs import hold_claimed
+from celery_flows.store.jobs import touch_claimed
 from celery_flows.transitions.cancel import cancel
 from celery_flows.transitions.create import adopt
 from celery_flows.transitions.enroll import Grower
@@ -178,7 +178,7 @@ def test_who_gives_it_up_waits_for_who_adds(database: Database) -> None:
     with database.engine.begin() as connection:
         grower = Grower("a", "token-a", BATCH)
         enroll_plan(connection, database.tables, plan_of("x"), BATCH, starts=False, grower=grower)
-        assert hold_claimed(connection, database.tables, "a", "token-a")
+        assert touch_claimed(connection, database.tables, "a", "token-a")
         lost = beside(lose, database, "a", "token-a", FAIL, "it was stopped")
         wait_for_waiter(database)
     outcome(lost)

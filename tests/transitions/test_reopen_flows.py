@@ -306,7 +306,7 @@ def ends_without_release(database: Database, job_id: str) -> None:
     mortal = Mortal(database.url)
     mortal.left = 1
     with pytest.raises(Died):
-        ends(mortal, job_id)
+        ends(mortal, job_id, blocks=False)
     mortal.close()
 
 
@@ -336,8 +336,8 @@ def test_retry_beside_a_loss(database: Database) -> None:
     lose(database, "a", "token-a", LossPolicy("fail", 3), "it was stopped")
     retry(database)
     delivery = row(database, "a").delivery
-    late = "token-a"
-    assert settle(database, Ending("a", COMPLETE, delivery=delivery - 1, token=late), batch_id=BATCH) == []
+    late = Ending("a", COMPLETE, delivery=delivery - 1, token="token-a", blocks=True)
+    assert settle(database, late, batch_id=BATCH) == []
     assert states(database, "a", "b") == "ready waiting"
     assert edges_of(database) == [("a", "b", True)]
 
