@@ -10,8 +10,8 @@ from celery_flows.cli.words import age_of
 from celery_flows.progress import Progress
 from celery_flows.queries.batches import BatchRecord
 from celery_flows.queries.jobs import CallbackRecord
-from celery_flows.shown.words import short
 from celery_flows.queries.record import JobRecord
+from celery_flows.shown.words import short
 
 
 def of_batch(batch: BatchRecord, progress: Progress) -> dict[str, Any]:
