@@ -108,6 +108,13 @@ class BatchAmbiguous(FlowsError):
     candidates: str
 
 
+class JobGiven(FlowsError):
+    """{job_id!r} is the id of a job, not of a batch. Its batch is {batch_id}."""
+
+    job_id: str
+    batch_id: str
+
+
 class BatchFinished(FlowsError):
     """Batch {batch_id} is finished ({state}), so nothing can be added to it.
     Make a new one with Batch.create()."""

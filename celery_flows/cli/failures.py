@@ -8,7 +8,7 @@ import click
 
 from celery_flows.cli import JSON
 from celery_flows.cli.target import Target
-from celery_flows.errors import BatchAmbiguous, BatchNotFound, FlowsError
+from celery_flows.errors import BatchAmbiguous, BatchNotFound, FlowsError, JobGiven
 from celery_flows.store.troubles import Trouble, trouble
 from celery_flows.store.urls import masked
 
@@ -81,7 +81,7 @@ class FlowsCommand(click.Command):
             return super().invoke(ctx)
         except BatchNotFound as error:
             raise NotFound(f"{error} See which there are: flows list") from error
-        except BatchAmbiguous as error:
+        except (BatchAmbiguous, JobGiven) as error:
             raise UsedWrongly(str(error)) from error
         except FlowsError as error:
             raise Failure(str(error)) from error

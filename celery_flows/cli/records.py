@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any
 
 from celery_flows.cli.output import Column, Output, Record
 from celery_flows.cli.words import age_of
 from celery_flows.progress import Progress
 from celery_flows.queries.batches import BatchRecord
 from celery_flows.queries.record import JobRecord
-
-#: How much of an id people are shown where there is little room: the moment in it, to 0.2 microseconds.
-_SHORT: Final = 18
-
-
-def short(batch_id: str) -> str:
-    """As much of an id as tells it from others."""
-    return batch_id[:_SHORT]
+from celery_flows.shown.words import short
 
 
 def of_batch(batch: BatchRecord, progress: Progress) -> dict[str, Any]:

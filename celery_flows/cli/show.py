@@ -11,12 +11,13 @@ import click
 from celery_flows.cli.failures import FlowsCommand
 from celery_flows.cli.inside import Branch, Failed, Node, failed_jobs, look_inside
 from celery_flows.cli.output import Output, Record, coloured, cut, lines, printable
-from celery_flows.cli.records import done_of, error_of, of_batch, of_job, short, state_of, task_of, title_of
+from celery_flows.cli.records import done_of, error_of, of_batch, of_job, state_of, task_of, title_of
 from celery_flows.cli.target import Target
 from celery_flows.cli.words import counted, line_of, moment
 from celery_flows.queries.batches import batch, find_id
 from celery_flows.queries.jobs import callbacks
 from celery_flows.queries.progress import progress, total_progress
+from celery_flows.shown.words import short
 
 #: Of a context, and of an error, people are shown as much.
 _LONGEST = 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from celery_flows.progress import Progress
+from celery_flows.shown.words import span
 
 
 def age(seconds: float) -> str:
@@ -36,6 +37,8 @@ def line_of(progress: Progress, aside: str = "") -> str:
     Args:
         aside: what is to be said of the number of failed jobs.
     """
+    if not progress.total:
+        return "no jobs"
     parts = [f"{progress.finished:,} of {counted(progress.total, 'job')} ({progress.percent:.0f} %)"]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed{aside}")
@@ -43,14 +46,5 @@ def line_of(progress: Progress, aside: str = "") -> str:
         parts.append(f"{progress.cancelled:,} cancelled")
     parts.append(f"{progress.rate:,.0f} jobs/s" if progress.rate >= 10 else f"{progress.rate:.2g} jobs/s")
     if progress.eta:
-        parts.append(f"{remaining(progress.eta)} left")
+        parts.append(f"{span(progress.eta)} left")
     return ", ".join(parts)
-
-
-def remaining(seconds: float) -> str:
-    """How long something still takes: to the second for an hour, then in larger units."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

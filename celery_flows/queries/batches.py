@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from celery_flows.codec import decode, safe_text
-from celery_flows.errors import BatchAmbiguous, BatchNotFound
+from celery_flows.errors import BatchAmbiguous, BatchNotFound, JobGiven
 from celery_flows.shown.snapshot import Snapshot
 from celery_flows.states import BatchState
 from celery_flows.store import lists
@@ -93,11 +93,15 @@ def find_id(database: Database, prefix: str) -> str:
 
     Raises:
         BatchNotFound: there is none, or nothing was said of it.
+        JobGiven: it is a job's id, as logs have them.
         BatchAmbiguous: there are several.
     """
     wanted = safe_text(prefix).strip().lower()
     with database.reading() as connection:
         found = lists.ids_beginning(connection, database.tables, wanted, _NAMED + 1) if wanted else []
+        of_job = None if found else lists.batch_of_job(connection, database.tables, safe_text(prefix).strip())
+    if of_job is not None:
+        raise JobGiven(job_id=prefix, batch_id=of_job)
     if not found:
         raise BatchNotFound(batch_id=prefix)
     if len(found) > 1:

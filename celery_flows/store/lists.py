@@ -59,6 +59,14 @@ def ids_beginning(connection: Connection, tables: Tables, prefix: str, limit: in
     return list(connection.scalars(statement.order_by(columns.id.desc()).limit(limit)))
 
 
+def batch_of_job(connection: Connection, tables: Tables, job_id: str) -> str | None:
+    """The batch that a job belongs to, or, for a callback, the one that it announces."""
+    jobs = tables.jobs
+    batch_id = func.coalesce(jobs.c.batch_id, jobs.c.announces_id)
+    found: str | None = connection.scalar(select(batch_id).where(jobs.c.id == job_id))
+    return found
+
+
 def batches(connection: Connection, tables: Tables, wanted: Wanted, limit: int) -> Sequence[Any]:
     """The newest batches that are meant, newest first."""
     columns = tables.batches.c

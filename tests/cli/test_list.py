@@ -13,6 +13,7 @@ from commands import Done, here, records
 from scenes import make_batch, run_job, running_batch
 
 from celery_flows.cli import listing
+from celery_flows.cli.output import Output
 from celery_flows.codec import encode
 from celery_flows.ids import beginning_at
 from celery_flows.states import JobState
@@ -52,6 +53,14 @@ def test_a_table_for_people(database: Database) -> None:
         f"{flow}  pending               0/0       0   sequence  -            -",
         f"{failed}  failed (unfinished)   1/2       1   batch     Rescore      nightly, csv",
     ]
+
+
+def test_ids_are_short_on_a_terminal(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much of each as tells it from the others, and as other commands take it."""
+    made = [make_batch(database) for _ in range(3)][::-1]
+    monkeypatch.setattr(Output, "is_terminal", True)
+    shown = [line.split()[0] for line in listed(database).out.splitlines()[1:]]
+    assert (shown, len(set(shown))) == ([one[:18] for one in made], 3)
 
 
 def test_an_object_per_batch_for_programs(database: Database) -> None:

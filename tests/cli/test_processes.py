@@ -131,16 +131,18 @@ def terminal(url: str, *words: str, **environment: str) -> Iterator[Terminal]:
 
 
 def test_watched_on_a_terminal(file_url: str) -> None:
-    """There is a bar, without colours where they are not wanted; Ctrl-C leaves the batch alone."""
+    """There is a bar, as long as the words leave room, and without colours; Ctrl-C leaves the batch alone."""
     pytest.importorskip("rich")
     database = Database(file_url)
-    batch_id, [job, *_] = running_batch(database, 3)
-    run_job(database, job, batch_id)
-    with terminal(file_url, "watch", batch_id, NO_COLOR="1") as shown:
-        shown.wait_for("1 of 3 jobs")
+    batch_id, jobs = running_batch(database, 3)
+    for job in jobs[:2]:
+        run_job(database, job, batch_id)
+    with terminal(file_url, "watch", batch_id, NO_COLOR="1", COLUMNS="70") as shown:
+        shown.wait_for("2 of 3 jobs")
+        shown.wait_for(" left")
         shown.process.send_signal(signal.SIGINT)
         assert shown.code() == 130
-    assert "━━━" in shown.shown
+    assert "━━" in shown.shown
     assert re.search(r"\x1b\[[0-9;]*3[0-9]m", shown.shown) is None
     assert f"Watch it again: flows watch {batch_id}" in shown.shown
     database.close()

@@ -69,6 +69,12 @@ def test_a_failed_batch_with_jobs_to_run_is_watched_on(
     assert (done.code, done.out.count("failed: "), "2 of 2" in done.out) == (1, 2, True)
 
 
+def test_a_batch_without_jobs_yet(database: Database, file_url: str) -> None:
+    """Nothing of it is done, rather than all of nothing."""
+    done = here("watch", make_batch(database), "--timeout", "0", url=file_url)
+    assert (done.code, done.out) == (4, "pending: no jobs\n")
+
+
 def test_cancelled(app: Celery, file_url: str) -> None:
     """Exit code 5."""
     batch = Batch.create(app=app)

@@ -11,7 +11,7 @@ from apps import counting
 from scenes import add_callback, call, enroll_jobs, make_batch, run_job, running_batch
 
 from celery_flows.codec import encode
-from celery_flows.errors import BatchAmbiguous, BatchNotFound
+from celery_flows.errors import BatchAmbiguous, BatchNotFound, JobGiven
 from celery_flows.ids import beginning_at, new_id
 from celery_flows.queries.batches import Left, Wanted, children, find_id, left, wanted_batches
 from celery_flows.queries.jobs import callbacks, jobs_page
@@ -47,6 +47,16 @@ def test_a_beginning_that_none_has(database: Database, given: str) -> None:
     make_batch(database)
     with pytest.raises(BatchNotFound):
         find_id(database, given)
+
+
+def test_an_id_of_a_job(database: Database) -> None:
+    """As a log has it: the batch is named that it belongs to, or announces."""
+    batch_id, [job] = running_batch(database)
+    for given in (job, add_callback(database, batch_id, "settled")):
+        with pytest.raises(
+            JobGiven, match=rf"{given}' is the id of a job, not of a batch. Its batch is {batch_id}"
+        ):
+            find_id(database, f" {given}")
 
 
 #: How each database says that it reads a range of the index of ids.

@@ -36,6 +36,10 @@ def test_the_same_commands(app: Celery, capfd: Any, monkeypatch: pytest.MonkeyPa
         "",
     )
     assert manage(capfd, "explain", "nobody")[0] == 3
+    code, out, _ = manage(capfd, "list", "--state", "pending")
+    assert (code, batch.id in out) == (0, True)
+    assert manage(capfd, "cancel", batch.id[:18], "--yes")[0] == 0
+    assert manage(capfd, "watch", batch.id)[0] == 5
     code, _, err = manage(capfd, "nonsense")
     assert (code, "manage.py flows" in err) == (2, True)
     assert "reconcile" in manage(capfd, "--help")[1]
