@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from celery_flows import Batch
-from celery_flows.queries.jobs import JobRecord
+from celery_flows.queries.record import JobRecord
 from celery_flows.testing import (
     Clock,
     InProcessWorker,
