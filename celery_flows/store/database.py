@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 import weakref
@@ -20,6 +19,7 @@ from celery_flows.codec import Codec
 from celery_flows.store import forking
 from celery_flows.store.clock import Clock
 from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim
+from celery_flows.store.sessions import BEGIN, CONNECT, spare_rollbacks
 from celery_flows.store.statements import Prepared, Statement, prepare
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
@@ -153,12 +153,12 @@ class Database:
             engine = create_engine(self.url, **options)
         except ImportError as error:
             raise driver_missing(self.url, error) from error
-        event.listen(engine, "connect", _CONNECT[self.dialect])
+        event.listen(engine, "connect", CONNECT[self.dialect])
         if self._clock is not None:
             self._clock.stand_in(engine)
         if self.dialect == "sqlite":
             forking.guard(engine)
-        begin = _BEGIN[self.dialect]
+        begin = BEGIN[self.dialect]
 
         @event.listens_for(engine, "begin")
         def say_begin(connection: Connection) -> None:
@@ -169,7 +169,7 @@ class Database:
         weakref.finalize(self, _dispose, engine, os.getpid()).atexit = False
         # Anew, as a child process may find other connections at the same addresses.
         self._reading = set()
-        _spare_rollbacks(engine.dialect, self._reading)
+        spare_rollbacks(engine.dialect, self._reading)
         return engine
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -300,7 +300,7 @@ class Database:
                     return prepared.run(cursor, values)
                 if self.is_joined:
                     return prepared.run_both(cursor, values)
-                return _run_both(cursor, _BEGIN[engine.dialect.name], prepared, values)
+                return _run_both(cursor, BEGIN[engine.dialect.name], prepared, values)
             except BaseException:
                 connection.info.pop(_CURSOR, None)
                 raise
@@ -346,18 +346,6 @@ def _dispose(engine: Engine, pid: int) -> None:
     engine.dispose(close=pid == os.getpid())
 
 
-def _spare_rollbacks(dialect: Any, reading: set[int]) -> None:
-    """Don't tell the server to roll back after single reads, as MySQL's drivers do without a transaction too."""
-    do_rollback = dialect.do_rollback
-
-    def rollback(connection: Any) -> None:
-        # Also called with a bare driver's connection, when the pool makes or discards one.
-        if id(getattr(connection, "dbapi_connection", connection)) not in reading:
-            do_rollback(connection)
-
-    dialect.do_rollback = rollback
-
-
 #: All of this process, for the fork that may come.
 _databases: WeakSet[Database] = WeakSet()
 
@@ -382,44 +370,3 @@ def _connect(engine: Engine) -> PoolProxiedConnection:
     except driver_error as error:
         # As SQLAlchemy would have wrapped it, had the statement gone through it.
         raise DBAPIError.instance(None, None, error, driver_error, dialect=engine.dialect) from error
-
-
-def _connect_sqlite(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    with forking.at_work(cursor):
-        # Wait for a writer rather than fail; readers and one writer side by side.
-        cursor.execute("PRAGMA busy_timeout = 30000")
-        _switch_to_wal(cursor, give_up_at=time.monotonic() + 30)
-    cursor.close()
-
-
-def _switch_to_wal(cursor: Any, give_up_at: float) -> None:
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:
-            # On a new file SQLite does not wait for another process that says the same.
-            if time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.01)
-
-
-def _connect_mysql(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    cursor.close()
-
-
-def _connect_postgresql(connection: Any, record: Any) -> None:
-    """Nothing to say: each transaction names its isolation."""
-
-
-_CONNECT: Final = {"sqlite": _connect_sqlite, "mysql": _connect_mysql, "postgresql": _connect_postgresql}
-_CONNECT["mariadb"] = _connect_mysql
-_BEGIN: Final = {
-    "sqlite": "BEGIN IMMEDIATE",
-    "mysql": "BEGIN",
-    "mariadb": "BEGIN",
-    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
-}

@@ -14,8 +14,7 @@ from proofs.stepping import Act, Course, Schedule, Stage
 from scenes import batch_row, state_of
 
 from celery_flows.states import BatchState, JobState
-from celery_flows.store import batches, evidence
-from celery_flows.store import database as door
+from celery_flows.store import batches, evidence, sessions
 from celery_flows.store.database import Database
 from celery_flows.transitions import enroll
 from celery_flows.transitions.cancel import cancel
@@ -59,7 +58,7 @@ def no_exclusive_lock(patch: pytest.MonkeyPatch) -> None:
 
 def repeatable_read(patch: pytest.MonkeyPatch) -> None:
     """Leave the isolation to a server whose default is stricter."""
-    patch.setitem(door._BEGIN, "postgresql", "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    patch.setitem(sessions.BEGIN, "postgresql", "BEGIN ISOLATION LEVEL REPEATABLE READ")
 
 
 def goes_wrong(
