@@ -17,7 +17,10 @@ from celery_flows.store.types import seconds_ago
 def prunable(
     connection: Connection, tables: Tables, age: float, states: Sequence[BatchState], limit: int
 ) -> list[str]:
-    """Batches finished so `age` seconds ago that nothing waits for: no callback, no parent that still stands."""
+    """Batches finished so `age` seconds ago that nothing waits for: no callback, no parent that still stands.
+
+    What was inside of one that is gone goes too, whatever became of it.
+    """
     found = _prunable(tables, age, states).order_by(tables.batches.c.settled_at).limit(limit)
     return list(connection.scalars(found))
 
@@ -32,9 +35,10 @@ def _prunable(tables: Tables, age: float, states: Sequence[BatchState]) -> Selec
     batches, jobs = tables.batches, tables.jobs
     parent = batches.alias("parent")
     callback = exists().where(jobs.c.announces_id == batches.c.id, jobs.c.outcome.is_(None))
-    is_top = or_(batches.c.parent_id.is_(None), ~exists().where(parent.c.id == batches.c.parent_id))
+    is_top = batches.c.parent_id.is_(None) & one_of(batches.c.state, states)
+    is_left = batches.c.parent_id.is_not(None) & ~exists().where(parent.c.id == batches.c.parent_id)
     is_old = batches.c.settled_at <= seconds_ago(age)
-    return select(batches.c.id).where(is_old, one_of(batches.c.state, states), is_top, ~callback)
+    return select(batches.c.id).where(is_old, or_(is_top, is_left), ~callback)
 
 
 def delete_jobs(connection: Connection, tables: Tables, batch_id: str, limit: int) -> int:

@@ -93,15 +93,23 @@ def _undo(connection: Connection, tables: Tables, chosen: ColumnElement[bool]) -
 
 
 def _renew_options(connection: Connection, tables: Tables, chosen: Any) -> None:
-    jobs = tables.jobs
-    has_old = or_(jobs.c.options.like('%"retries"%'), jobs.c.options.like('%"expires"%'))
-    ids: dict[str, list[str]] = {}
-    for job_id, options in connection.execute(select(jobs.c.id, jobs.c.options).where(chosen, has_old)):
-        ids.setdefault(renewed(options), []).append(job_id)
-    for options, every in ids.items():
-        for first in range(0, len(every), _CHUNK):
-            some = jobs.c.id.in_(every[first : first + _CHUNK])
-            connection.execute(update(jobs).where(some).values(options=options))
+    jobs, after = tables.jobs, ""
+    options = select(jobs.c.id, jobs.c.options).where(chosen, *_has_old(tables)).order_by(jobs.c.id).limit(_CHUNK)
+    while rows := connection.execute(options.where(jobs.c.id > after)).all():
+        after = rows[-1].id
+        ids: dict[str, list[str]] = {}
+        for job_id, text in rows:
+            new = renewed(text)
+            if new != text:
+                ids.setdefault(new, []).append(job_id)
+        for new, every in ids.items():
+            connection.execute(update(jobs).where(jobs.c.id.in_(every)).values(options=new))
+
+
+def _has_old(tables: Tables) -> list[ColumnElement[bool]]:
+    """Whether options may hold something of the last round; what is sealed can't be searched, so all are read."""
+    options = tables.jobs.c.options
+    return [or_(options.like('%"retries"%'), options.like('%"expires"%'))] if tables.codec is None else []
 
 
 def renewed(text: str) -> str:

@@ -81,6 +81,26 @@ def test_nothing_is_readable_in_any_column(database_url: str) -> None:
         assert (batch.id, SECRET, {"note": SECRET}) in notes_of(app)
 
 
+@pytest.mark.parametrize("codec", [None, FernetCodec(NEW)], ids=["plain", "sealed"])
+def test_a_job_has_all_its_retries_again(database_url: str, codec: FernetCodec | None) -> None:
+    """What Celery counted in the last round is found in the next one, though nobody can read it in the column."""
+    with flows_app(database_url, codec=codec) as app:
+        tries: list[int] = []
+
+        @app.task(name="shop.stubborn", shared=False, bind=True, max_retries=2)
+        def stubborn(self: Any) -> None:
+            tries.append(self.request.retries)
+            raise self.retry(countdown=0, exc=ValueError("no"))
+
+        batch = Batch.create(app=app)
+        with batch.jobs():
+            stubborn.delay()
+        work(app)
+        batch.retry()
+        work(app)
+        assert tries == [0, 1, 2, 0, 1, 2]
+
+
 def test_without_a_codec_everything_is_readable(database_url: str) -> None:
     """So that the test above could fail."""
     with flows_app(database_url) as app:

@@ -160,6 +160,20 @@ def test_only_batches_that_ended_so_go(database: Database) -> None:
     assert (left(database), good not in left(database)) == (set(), True)
 
 
+def test_what_is_inside_goes_whatever_became_of_it(database: Database) -> None:
+    """A child that failed does not stay behind a parent that bore it, where only complete batches are to go."""
+    parent = make_batch(database, tolerate="1")
+    child = make_batch(database, parent=parent)
+    enroll_jobs(database, parent, 0)
+    [job] = enroll_jobs(database, child, 1)
+    run_job(database, job, child, JobState.FAILED)
+    assert fate_of(database, parent) == (BatchState.COMPLETE, True)
+    for batch in (parent, child):
+        finished_ago(database, batch, 2 * DAY)
+    assert prune(database, DAY, [BatchState.COMPLETE]) == 2
+    assert left(database) == set()
+
+
 @pytest.mark.parametrize("states", ["running", ["complete", "done"]])
 def test_a_state_that_is_no_end_is_refused(states: Any) -> None:
     """The error says which there are."""
