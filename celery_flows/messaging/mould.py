@@ -12,7 +12,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
@@ -28,6 +28,9 @@ from celery_flows.store.publishing import ReadyJob
 
 #: Messages in one round trip.
 _MOST: Final = 1000
+
+#: Characters after which another command is begun: a server holds the whole of one before it obeys.
+_LONGEST: Final = 1 << 18
 
 #: What stands in a mould where a message has something of its own.
 _GAP: Final = re.compile(r'"\\u0000(\w+)"')
@@ -130,9 +133,9 @@ class Foundry:
         """
         self._producer = producer
         self._batch = batch
-        self._exits = ExitStack()
-        self._pipeline: Any = None
-        self._number = 0
+        # What is to be pushed: a list, and the texts that come to it one after another.
+        self._texts: list[tuple[str, list[str]]] = []
+        self._number = self._size = 0
 
     def pushed_by(self, publish: Callable[[], object]) -> tuple[str, str] | None:
         """Let kombu publish; the list and text of what it has put into its pipeline by that.
@@ -163,12 +166,14 @@ class Foundry:
 
     def push(self, key: str, text: str) -> None:
         """Push a text, now or with those to come."""
-        if self._pipeline is None:
+        if not self._texts:
             # Before it comes what kombu has.
             self._batch.flush()
-            client = self._exits.enter_context(self._producer.channel.conn_or_acquire())
-            self._pipeline = self._exits.enter_context(client.pipeline(transaction=False))
-        self._pipeline.lpush(key, text)
+        if not self._texts or self._texts[-1][0] != key or self._size > _LONGEST:
+            self._texts.append((key, []))
+            self._size = 0
+        self._texts[-1][1].append(text)
+        self._size += len(text)
         self._number += 1
         if self._number >= _MOST:
             self.flush()
@@ -179,20 +184,20 @@ class Foundry:
         Raises:
             OperationalError: it is unknown what arrived.
         """
-        pipeline, self._pipeline, self._number = self._pipeline, None, 0
-        if pipeline is None:
+        texts, self._texts, self._number = self._texts, [], 0
+        if not texts:
             return
         try:
-            pipeline.execute()
+            with (
+                self._producer.channel.conn_or_acquire() as client,
+                client.pipeline(transaction=False) as pipeline,
+            ):
+                for key, several in texts:
+                    # One command takes them in their order, for a third of the time of a command each.
+                    pipeline.lpush(key, *several)
+                pipeline.execute()
         except Exception as error:
             raise OperationalError(f"messages were pushed, and it is unknown which arrived: {error}") from error
-        finally:
-            self._exits.close()
-
-    def close(self) -> None:
-        """Give back what is left, unsent."""
-        self._pipeline = None
-        self._exits.close()
 
 
 @contextmanager
@@ -207,8 +212,5 @@ def pipelined(producer: Any) -> Iterator[Foundry | None]:
         return
     with make() as batch:
         foundry = Foundry(producer, batch)
-        try:
-            yield foundry
-            foundry.flush()
-        finally:
-            foundry.close()
+        yield foundry
+        foundry.flush()

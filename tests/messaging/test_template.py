@@ -11,6 +11,7 @@ import pytest
 from apps import flows_app, messages
 from celery import Celery, signals
 from kombu import Producer
+from redis.client import Pipeline
 
 from celery_flows import Batch
 from celery_flows.messaging import mould, publisher, template
@@ -127,6 +128,26 @@ def test_calls_that_are_not_alike_keep_their_order(on_redis: Celery, cast: list[
 
 
 @needs_pipelines
+@pytest.mark.parametrize(("longest", "commands"), [(1 << 18, 1), (0, 28)])
+def test_many_are_one_command(
+    on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch, longest: int, commands: int
+) -> None:
+    """In the order of their calls; where they are long, another command begins."""
+    monkeypatch.setattr(mould, "_LONGEST", longest)
+    said: list[int] = []
+    execute = Pipeline.execute
+    monkeypatch.setattr(
+        Pipeline, "execute", lambda self, *a: (said.append(len(self.command_stack)), execute(self, *a))[1]
+    )
+    with Batch.create(app=on_redis).jobs():
+        calls = [on_redis.tasks["shop.note"].delay(number) for number in range(30)]
+    # Those that kombu pushed by itself, each a command, stand before the cast ones.
+    assert len(cast) == 28
+    assert said[-1] == commands
+    assert [one.headers["id"] for one in messages(on_redis)] == [call.id for call in calls]
+
+
+@needs_pipelines
 def test_what_does_not_give_back_its_own_text_is_no_mould(
     on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +179,7 @@ def test_a_pipeline_that_breaks_leaves_the_jobs_ready(
     batch = Batch.create(app=on_redis)
     with monkeypatch.context() as patch:
         # kombu's own pipeline is the first to be flushed, and holds two.
-        patch.setattr(mould.Foundry, "flush", lambda self: broken(self) if self._pipeline else None)
+        patch.setattr(mould.Foundry, "flush", lambda self: broken(self) if self._texts else None)
         with batch.jobs():
             for number in range(4):
                 note.delay(number)
