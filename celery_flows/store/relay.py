@@ -99,7 +99,7 @@ def _mine(tables: Tables) -> CTE:
 
 
 def _alone(tables: Tables, mine: CTE) -> CTE:
-    """Calls that wait for the job and for nothing else, for its success or for any end, locked where nobody else has."""
+    """Calls that wait for the job alone, for its success or for any end, locked where nobody else holds them."""
     edges, one, other = tables.edges, tables.jobs.alias("one"), tables.edges.alias("other")
     waits_for_more = exists().where(other.c.dependent_id == one.c.id, other.c.job_id != mine.c.id)
     found = (
