@@ -81,7 +81,7 @@ def test_it_commits_with_the_outcome(app: Celery, alias: str) -> None:
 
 
 def test_the_next_step_begins_with_the_commit(app: Celery, alias: str) -> None:
-    """It is published once the step before, what that wrote and its own turn are committed, and not by the sweep."""
+    """It is published as soon as the one before, what that wrote and its own turn are committed."""
 
     class Paying(Sequence):
         first = step(app.tasks["shop.pay"].si(1))
