@@ -291,10 +291,14 @@ def find(connection: Connection, tables: Tables, job_id: str) -> Any | None:
 
 
 def touch_claimed(connection: Connection, tables: Tables, job_id: str, token: str) -> bool:
-    """Write the row of a job that runs under a claim, and for which others wait; say whether it does."""
+    """Hold a job that runs under a claim, and for which others wait, as one just written; say whether it does."""
     jobs = tables.jobs
     mine = (jobs.c.id == job_id) & (jobs.c.token == token) & (jobs.c.state == JobState.RUNNING)
-    return connection.execute(update(jobs).where(mine).values(blocks=1)).rowcount == 1
+    if connection.dialect.name == "postgresql":
+        return connection.execute(update(jobs).where(mine).values(blocks=1)).rowcount == 1
+    # Elsewhere nobody asks who wrote it last, so a lock will do. And MySQL may count only what changes by an
+    # UPDATE: here, nothing.
+    return connection.execute(select(jobs.c.id).where(mine).with_for_update()).first() is not None
 
 
 def hold_running(connection: Connection, tables: Tables, job_id: str) -> bool:

@@ -99,7 +99,7 @@ def _mine(tables: Tables) -> CTE:
 
 
 def _alone(tables: Tables, mine: CTE) -> CTE:
-    """Calls that wait for the job and for nothing else, for its success or for any end, locked in order of id."""
+    """Calls that wait for the job alone, for its success or for any end, locked where nobody else holds them."""
     edges, one, other = tables.edges, tables.jobs.alias("one"), tables.edges.alias("other")
     waits_for_more = exists().where(other.c.dependent_id == one.c.id, other.c.job_id != mine.c.id)
     found = (
@@ -111,7 +111,8 @@ def _alone(tables: Tables, mine: CTE) -> CTE:
         .order_by(one.c.id)
         .limit(literal_column(str(_MOST)))
     )
-    return found.with_for_update(of=one).cte("alone")
+    # Who holds one of them may wait for the job itself: he isn't waited for, but left to the general way.
+    return found.with_for_update(of=one, skip_locked=True).cte("alone")
 
 
 def _is_as_seen(tables: Tables, job: NamedFromClause) -> ColumnElement[bool]:

@@ -66,7 +66,9 @@ def open_edges(connection: Connection, tables: Tables, batch_id: str) -> None:
     """Open the edges of a batch again that come from jobs which are to end again."""
     edges, jobs = tables.edges, tables.jobs
     unended = select(jobs.c.id).where(jobs.c.batch_id == batch_id, ~one_of(jobs.c.state, TERMINAL))
-    connection.execute(update(edges).where(edges.c.job_id.in_(unended)).values(is_open=1))
+    # None that is open: it is perhaps being closed by the end of its job, and would be open again after that.
+    closed = update(edges).where(edges.c.job_id.in_(unended), edges.c.is_open == 0)
+    connection.execute(closed.values(is_open=1))
 
 
 def wait_in_order(connection: Connection, tables: Tables, batch_id: str, ids: Sequence[str] | None = None) -> None:

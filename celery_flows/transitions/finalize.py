@@ -159,7 +159,8 @@ def _must_fail(connection: Connection, tables: Tables, batch: BatchStanding, kno
 def _is_too_much(database: Database, batch_id: str) -> bool:
     with database.reading() as connection:
         batch = batches.standing(connection, database.tables, batch_id)
-        if batch is None or not batch.is_undecided:
+        # While it can't be too much, nobody looks at all that went wrong, or each failure would cost more.
+        if batch is None or not batch.is_undecided or _is_put_off(connection, database.tables, batch):
             return False
         known = evidence.gather(connection, database.tables, batch_id)
         return _exceeds_tolerance(connection, database.tables, batch, known)
@@ -169,6 +170,9 @@ def _exceeds_tolerance(connection: Connection, tables: Tables, batch: BatchStand
     tolerance = Tolerance.parse(batch.tolerate)
     if tolerance.is_none:
         return known.wrong is not None or known.failed_child is not None
-    if tolerance.is_share and jobs.has_open_block(connection, tables, batch.id):
-        return False
-    return known.tallied > tolerance.limit(known.total)
+    return not _is_put_off(connection, tables, batch) and known.tallied > tolerance.limit(known.total)
+
+
+def _is_put_off(connection: Connection, tables: Tables, batch: BatchStanding) -> bool:
+    """Whether a batch tolerates a share of its jobs, and these are not all known yet."""
+    return Tolerance.parse(batch.tolerate).is_share and jobs.has_open_block(connection, tables, batch.id)

@@ -69,7 +69,7 @@ def _reopen(connection: Connection, tables: Tables, batch_id: str, mode: Mode) -
     for one in again:
         _follow_children(connection, tables, one, _children(connection, tables, one))
     begun = _put_in_order(connection, tables, again, held)
-    _reopen_above(connection, tables, held[batch_id], goes_on=mode is not Mode.FAILED)
+    begun |= _reopen_above(connection, tables, held[batch_id], goes_on=mode is not Mode.FAILED)
     return [*again, *(one for one in begun if one not in again)]
 
 
@@ -89,7 +89,7 @@ def _undo(connection: Connection, tables: Tables, batch_id: str, mode: Mode) -> 
 
 def _put_in_order(
     connection: Connection, tables: Tables, again: Sequence[str], held: Mapping[str, BatchStanding]
-) -> list[str]:
+) -> dict[str, None]:
     """Let jobs and flows that run again wait for those before them that do, and begin what waits for none.
 
     Args:
@@ -110,15 +110,17 @@ def _put_in_order(
     for one in again:
         if one not in waiting:
             found |= _begin_due(connection, tables, one)
-    return list(found)
+    return found
 
 
 def _begin_due(connection: Connection, tables: Tables, batch_id: str) -> dict[str, None]:
+    """Judge what waits in a batch for nothing any more; the batches in which something came of it."""
     due = rerunning.due(connection, tables, batch_id)
     waves = [
         settle_waiting(connection, tables, due[first : first + _CHUNK]) for first in range(0, len(due), _CHUNK)
     ]
-    return {job.batch_id: None for wave in waves for job in wave.ready if job.batch_id is not None}
+    found = {job.batch_id: None for wave in waves for job in wave.ready if job.batch_id is not None}
+    return found | ({batch_id: None} if any(wave.ended for wave in waves) else {})
 
 
 def _modes(connection: Connection, tables: Tables, batch_id: str, mode: Mode) -> dict[str, Mode]:
@@ -151,7 +153,9 @@ def _hold(connection: Connection, tables: Tables, batch_id: str) -> BatchStandin
     return batch
 
 
-def _reopen_above(connection: Connection, tables: Tables, child: BatchStanding, *, goes_on: bool) -> None:
+def _reopen_above(
+    connection: Connection, tables: Tables, child: BatchStanding, *, goes_on: bool
+) -> dict[str, None]:
     """Let the parent wait for its child again, and so on up, as long as a parent had failed by it.
 
     A parent that is not over just waits. One that tolerated the child, or would have failed without it, stays
@@ -159,11 +163,14 @@ def _reopen_above(connection: Connection, tables: Tables, child: BatchStanding, 
 
     Args:
         goes_on: whether what had waited for the child in vain waits for it again.
+
+    Returns:
+        The batches in which something comes of that at once, as it waits for nothing that runs again.
     """
     while child.parent_id is not None:
         parent = batches.standing(connection, tables, child.parent_id, "exclusive")
         if parent is None:
-            return
+            break
         children = _children(connection, tables, parent.id)
         # Others may run again by themselves, where the parent had failed by several.
         again = [child.id] if not parent.is_finished else [one.id for one in children if not one.is_over]
@@ -174,16 +181,17 @@ def _reopen_above(connection: Connection, tables: Tables, child: BatchStanding, 
             # Its round goes on, and in one round nothing is complete twice.
             vain = OUTCOMES[Mode.FAILED_AND_DOWNSTREAM]
             _wait_behind(connection, tables, parent.id, behind, vain if goes_on else [])
-            return
+            return _begin_due(connection, tables, parent.id)
         if parent.state is not BatchState.FAILED or _is_still_too_much(
             connection, tables, parent, children, behind if goes_on else []
         ):
-            return
+            break
         _next_round(connection, tables, parent)
         _wait_behind(connection, tables, parent.id, behind, OUTCOMES[Mode.ALL] if goes_on else [])
         _follow_children(connection, tables, parent.id, children)
         rerunning.open_edges(connection, tables, parent.id)
         child = parent
+    return {}
 
 
 def _wait_behind(

@@ -21,6 +21,7 @@ from celery_flows.transitions.finalize import advance
 from celery_flows.transitions.publish import Published, mark_published
 from celery_flows.transitions.recover import take_overdue
 from celery_flows.transitions.settle import settle
+from celery_flows.transitions.stream import open_stream
 
 
 class Count:
@@ -78,6 +79,17 @@ def test_a_job_that_fails_in_a_batch_that_has_failed_costs_no_more(database: Dat
             settle(database, Ending(job, JobState.FAILED, "ValueError", "broken", 1, "t"), batch_id=batch_id)
             costs.append(len(counted.since()))
         assert costs[-3:] == [2 if database.dialect == "postgresql" else 5] * 3
+
+
+def test_a_job_that_fails_while_a_stream_is_open_looks_at_no_other(database: Database, counted: Count) -> None:
+    """More than the share of what is known so far: nothing is decided, and what failed is not gone through."""
+    batch_id, [job, *_] = running_batch(database, 3, tolerate="5%")
+    database.transact(open_stream, database.tables, "block", batch_id, starts=False)
+    claim(database, job, 1, "t")
+    counted.since()
+    settle(database, Ending(job, JobState.FAILED, "ValueError", "broken", 1, "t"), batch_id=batch_id)
+    # By its beginning, of which all three databases tell.
+    assert not [one for one in counted.since() if "SELECT (SELECT" in one]
 
 
 def test_a_step_costs_a_fixed_number(database: Database, counted: Count) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
+
+import pymysql
 import pytest
 from graphs import (
     BATCH,
@@ -19,7 +23,7 @@ from graphs import (
     work_off,
 )
 from locks import beside, on_servers, opened, outcome, wait_for_waiter
-from scenes import fate_of, make_batch, row
+from scenes import fate_of, ids, make_batch, row
 
 from celery_flows.errors import BatchCancelled, JobTaken
 from celery_flows.states import BatchState, JobState, Kind
@@ -184,6 +188,19 @@ def test_who_gives_it_up_waits_for_who_adds(database: Database) -> None:
     outcome(lost)
     assert states(database, "a", "b", "x") == "failed waiting ready"
     assert runs(database, "x") == ["b"]
+
+
+@pytest.mark.parametrize("database_kind", ["mariadb"], indirect=True)
+def test_whatever_a_connection_counts(database: Database) -> None:
+    """One that the project made itself counts the rows that change by an UPDATE, rather than those found."""
+    url = database.url
+    given = {"host": url.host, "port": url.port, "user": url.username, "password": url.password or ""}
+    theirs = Database(url, engine_options={"creator": partial(pymysql.connect, database=url.database, **given)})
+    with closing(theirs):
+        start(theirs, "a>b")
+        takes(theirs, "a")
+        grows(theirs, "a", "x")
+        assert [runs(theirs, "x"), ids(ends(theirs, "a"))] == [[], ["b"]]
 
 
 # ---------------------------------------------------------------- cancelled flows

@@ -250,6 +250,24 @@ def test_nothing_is_complete_twice_in_a_round(
     assert fate_of(database, BATCH)[1]
 
 
+@pytest.mark.parametrize("mode", [Mode.FAILED, DOWNSTREAM])
+def test_what_waits_for_nothing_that_runs_again(database: Database, mode: Mode) -> None:
+    """A flow is retried on its own: what came after it, by way of what is complete, is judged at once."""
+    edges = "last other sub~x x>failed x>join other>join join>y x>skipped other>skipped x>ready"
+    start(database, edges, flows={"sub": inner()}, tolerate="9")
+    takes(database, "last")
+    assert plans(database, "sub", "i") == ["i"]
+    for one in ("i", "other"):
+        runs(database, one, FAILED)
+    assert runs(database, "x") == ["failed", "ready"]
+    runs(database, "failed", FAILED)
+    retry(database, "sub", mode)
+    assert states(database, "join", "y", "skipped") == "skipped skipped skipped"
+    assert work_off(database) == (["failed", "i", "ready"] if mode is DOWNSTREAM else ["i", "ready"])
+    ends(database, "last")
+    assert fate_of(database, BATCH) == (BatchState.COMPLETE, True)
+
+
 def test_who_releases_slowly_does_not_forget_a_second_end(database: Database) -> None:
     """A flow is retried and ends again, and who is to release it dies; who released it before is not done yet."""
     start(database, "last sub>join other>join join>x join>y", flows={"sub": inner()})

@@ -11,7 +11,7 @@ from celery import Celery
 from django.db import connections, transaction
 from orders.models import Order
 
-from celery_flows import Batch
+from celery_flows import Batch, Sequence, step
 
 
 @pytest.fixture
@@ -78,6 +78,19 @@ def test_it_commits_with_the_outcome(app: Celery, alias: str) -> None:
     assert (batch.status, job.state, numbers(alias)) == ("complete", "complete", [-1, 1])
     assert seen == [(1, [-1, 1])]
     assert not connections[alias].in_atomic_block
+
+
+def test_the_next_step_begins_with_the_commit(app: Celery, alias: str) -> None:
+    """It is published as soon as the one before, what that wrote and its own turn are committed."""
+
+    class Paying(Sequence):
+        first = step(app.tasks["shop.pay"].si(1))
+        second = step(app.tasks["shop.pay"].si(2))
+
+    run = Paying.start()
+    work(app)
+    assert (run.status, run.data["paid"], numbers(alias)) == ("complete", 2, [-2, -1, 1, 2])
+    assert [(job.delivery, job.releasing_since) for job in rows(app, batch_id=run.id)] == [(1, None), (1, None)]
 
 
 @pytest.mark.parametrize("problem", ["raise", "take"])
