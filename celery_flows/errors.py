@@ -388,7 +388,7 @@ class GraphTooLarge(FlowsError):
 
 
 class NeverDrained(FlowsError):
-    """drain() has run {number} messages, and more wait. A task that is always retried, or that calls itself, never
+    """{number} messages were run by drain(), and more wait. A task that is always retried, or that calls itself, never
     comes to an end: run a part with drain(at_most=...). The last ones: {last}"""
 
     number: int

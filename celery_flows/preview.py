@@ -73,8 +73,9 @@ class Preview:
         return data
 
     def __repr__(self) -> str:
-        nodes, edges = len(self.plan.nodes), len(self.plan.edges)
-        return in_brackets(f"Preview of {self.title}", [f"{nodes:,} nodes", f"{edges:,} edges"])
+        numbers = {"job": len(self.plan.nodes), "edge": len(self.plan.edges)}
+        facts = [f"{number:,} {noun if number == 1 else f'{noun}s'}" for noun, number in numbers.items()]
+        return in_brackets(f"Preview of {self.title}", facts)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  # IPython's signature
         found = list(islice(self.lines(), _LINES + 1))

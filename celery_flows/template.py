@@ -115,7 +115,7 @@ class Template:
         found = cls._known.get(name)
         if found is None:
             near = difflib.get_close_matches(name, cls._known, n=3)
-            nearest = f" (did you mean {' or '.join(map(repr, near))}?)" if near else f" among {cls.names()}"
+            nearest = f" (did you mean {' or '.join(map(repr, near))}?)" if near else _among(cls.names())
             raise UnknownTemplate(name=name, nearest=nearest)
         return found
 
@@ -262,6 +262,10 @@ def read_params(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigurationError(problem=f"{path} must hold names and values, not a {type(found).__name__}")
     return found
+
+
+def _among(names: list[str]) -> str:
+    return f" among {names}" if names else ", nor any other"
 
 
 def _load_yaml(text: str) -> Any:

@@ -271,7 +271,8 @@ def test_as_data() -> None:
     data = Gallery.preview(2).to_dict()
     assert (data["version"], len(data["nodes"]), len(data["edges"])) == (1, 5, 4)
     assert data["nodes"][2]["name"] == "manifest"
-    assert "5 nodes, 4 edges" in repr(Gallery.preview(2))
+    assert repr(Gallery.preview(2)) == "<Preview of Gallery: 5 jobs, 4 edges>"
+    assert repr(Form.preview()) == "<Preview of Form: 2 jobs, 1 edge>"
 
 
 def test_nothing_is_written_or_published(app: Celery) -> None:

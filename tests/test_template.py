@@ -94,10 +94,14 @@ def test_bad_params_write_nothing(app: Celery) -> None:
 
 
 def test_unknown_names(app: Celery) -> None:
-    """The nearest names are said."""
+    """The nearest names are said, or all, or that there is none."""
+    with pytest.raises(UnknownTemplate, match=r"no template named 'order', nor any other\."):
+        Template.run("order")
     Template.register("enrich_and_index", noting, input=Order)
     with pytest.raises(UnknownTemplate, match=r"'enrich_index' \(did you mean 'enrich_and_index'\?\)"):
         Template.run("enrich_index")
+    with pytest.raises(UnknownTemplate, match=r"'order' among \['enrich_and_index'\]"):
+        Template.run("order")
 
 
 def test_registering_twice_is_refused(app: Celery) -> None:

@@ -19,7 +19,7 @@ from celery_flows.queries.explain import explain as explanation
 @click.argument("batch_id", metavar="ID")
 @click.pass_context
 def explain(context: click.Context, batch_id: str) -> None:
-    """Say what the batch ID waits for, since when, and what happens next."""
+    """Say what the batch ID waits for, and what happens next."""
     target = Target(context)
     with target.reading() as database:
         found = explanation(database, find_id(database, batch_id), target.settings)

@@ -23,6 +23,9 @@ from celery_flows.queries.graph import graph as read_graph
 #: By format, the ends of files that hold it.
 _FORMATS: Final = {"tree": ".txt", "mermaid": ".mmd .mermaid", "svg": ".svg"}
 
+#: What a name may not end with: nobody wants a tree in such a file.
+_IMAGES: Final = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".ps", ".html", ".dot")
+
 
 class Json(click.ParamType):  # type: ignore[type-arg] # generic in newer releases only
     """A list or an object, as JSON."""
@@ -64,9 +67,10 @@ def graph(
     wanted: str | None,
     file: Path | None,
 ) -> None:
-    """Draw the batch ID with the states of its jobs, or what CLASS (package.module:Class) would run.
+    """Draw the batch ID, or what a flow's CLASS would run.
 
-    Of what is alike a drawing or a chart shows the first, and how many more there are.
+    A batch is drawn with the states of its jobs; a CLASS is written package.module:Class. Of what is alike a
+    drawing or a chart shows the first, and how many more there are.
     """
     target, out = Target(context), Output(context)
     if ":" in what:
@@ -124,7 +128,9 @@ def _class(what: str) -> type[Flow]:
 
 
 def _format_of(file: Path | None) -> str:
-    ending = file.suffix if file else ""
+    ending = file.suffix.lower() if file else ""
+    if ending in _IMAGES:
+        raise click.UsageError(f"No {ending} is drawn here: name the file .svg, or say --format.")
     return next((form for form, endings in _FORMATS.items() if ending and ending in endings.split()), "tree")
 
 

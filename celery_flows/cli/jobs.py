@@ -34,7 +34,10 @@ _UNFINISHED: Final = tuple(state for state in JobState if state not in TERMINAL)
 @click.option("--after", metavar="JOB", default="", help="Go on behind this one: the last of the page before.")
 @click.pass_context
 def jobs(context: click.Context, batch_id: str, states: tuple[str, ...], limit: int, after: str) -> None:
-    """List the jobs of the batch ID, in the order of their ids; with --json, their arguments too."""
+    """List the jobs of the batch ID, in the order of their ids.
+
+    With --json come their arguments, too.
+    """
     target, out = Target(context), Output(context)
     wanted = [one for state in states for one in ([*_UNFINISHED] if state == _PENDING else [JobState(state)])]
     with target.reading() as database:

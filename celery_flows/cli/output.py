@@ -57,6 +57,8 @@ class Column:
     is_state: bool = False
     #: Whether it is left away where nothing stands in it.
     is_optional: bool = False
+    #: Whether it is left away where the terminal is too narrow even so; the last such goes first.
+    may_go: bool = False
 
 
 class Output:
@@ -89,12 +91,12 @@ class Output:
                 self._write(as_json(record))
             return
         every = list(records)
-        shown = [one for one in columns if not one.is_optional or any(map(one.of, every))]
-        cells = [[_shown(column.of(record)) for column in shown] for record in every]
-        if cells:
-            widths = _widths(shown, cells, shutil.get_terminal_size().columns if self.is_terminal else None)
+        if every:
+            used = [one for one in columns if not one.is_optional or any(map(one.of, every))]
+            most = shutil.get_terminal_size().columns if self.is_terminal else None
+            shown, rows, widths = _fitting(used, every, most)
             self._write(_line(shown, widths, [column.title for column in shown], is_title=True))
-            for row in cells:
+            for row in rows:
                 self._write(_line(shown, widths, row))
 
     def note(self, text: str) -> None:
@@ -171,11 +173,29 @@ def _shown(value: object) -> str:
     return "-" if value is None or value == "" else printable(str(value))
 
 
+def _fitting(
+    columns: Sequence[Column], records: Sequence[Record], most: int | None
+) -> tuple[list[Column], list[list[str]], list[int]]:
+    """The columns that there is room for, what stands in them, and how wide they are."""
+    shown = list(columns)
+    while True:
+        cells = [[_shown(column.of(record)) for column in shown] for record in records]
+        widths = _widths(shown, cells, most)
+        going = [column for column in shown if column.may_go]
+        if most is None or _across(widths) <= most or not going:
+            return shown, cells, widths
+        shown.remove(going[-1])
+
+
+def _across(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[str]], most: int | None) -> list[int]:
     widths = [max(width(column.title), *(width(row[at]) for row in cells)) for at, column in enumerate(columns)]
     if most is None:
         return widths
-    over = sum(widths) + len(_GAP) * (len(widths) - 1) - most
+    over = _across(widths) - most
     # The widest first, as it has most to give.
     giving = [at for at, column in enumerate(columns) if column.gives_way]
     for at in sorted(giving, key=lambda at: -widths[at]):

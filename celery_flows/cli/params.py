@@ -16,11 +16,14 @@ class Age(click.ParamType):  # type: ignore[type-arg] # generic in newer release
 
     name = "age"
 
+    #: What is to be written.
+    _how = "a number and s, m, h, d or w, such as 30d"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it as seconds."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no age: write a number and s, m, h, d or w, such as 30d.", param, ctx)
+            self.fail(f"{value!r} is no {self.name}: write {self._how}.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -28,6 +31,8 @@ class Seconds(Age):
     """A time such as 90s or 10m; a number alone is seconds."""
 
     name = "time"
+
+    _how = "seconds, or a number and s, m, h, d or w, such as 90 or 10m"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it as seconds."""

@@ -37,7 +37,8 @@ def prune(context: click.Context, older_than: float, states: tuple[str, ...], *,
         if dry_run:
             out.say({"dry_run": True, "batches": number}, f"Would prune {found}.")
             return
-        see_consent(f"Prune {found}", yes=yes)
+        if number:
+            see_consent(f"Prune {found}", yes=yes)
     number = _prune(target, older_than, fates)
     out.say({"dry_run": False, "batches": number}, f"Batches pruned: {number}")
 

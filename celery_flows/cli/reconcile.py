@@ -16,7 +16,7 @@ from celery_flows.messaging.sweep import Swept, sweep
 @click.command(cls=FlowsCommand)
 @click.pass_context
 def reconcile(context: click.Context) -> None:
-    """Repair now what a crash left behind, as each worker does from time to time."""
+    """Repair now what a crash left behind, as workers do."""
     target = Target(context)
     target.import_tasks()
     swept = sweep(target.runtime)

@@ -33,7 +33,8 @@ def state_of(batch: Record) -> str:
 
 def title_of(batch: Record) -> str | None:
     """What people should read of a batch: its description, or the class of a flow."""
-    title: str | None = batch["description"] or batch["flow"]
+    # What a canvas is run by is a class of ours, which says nothing to them.
+    title: str | None = batch["description"] or (None if batch["kind"] == "canvas" else batch["flow"])
     return title
 
 
@@ -51,9 +52,9 @@ def batch_columns(out: Output) -> list[Column]:
         Column("DONE", done_of, is_number=True),
         Column("FAILED", lambda batch: f"{batch['progress']['failed']:,}", is_number=True),
         Column("AGE", lambda batch: age_of(batch["created_at"]), is_number=True),
-        Column("KIND", lambda batch: batch["kind"]),
+        Column("KIND", lambda batch: batch["kind"], may_go=True),
         Column("DESCRIPTION", title_of, gives_way=True),
-        Column("TAGS", lambda batch: ", ".join(batch["tags"]), gives_way=True, is_optional=True),
+        Column("TAGS", lambda batch: ", ".join(batch["tags"]), gives_way=True, is_optional=True, may_go=True),
     ]
 
 
@@ -64,8 +65,8 @@ def job_columns() -> list[Column]:
         Column("STATE", lambda job: job["state"], is_state=True),
         Column("TASK", task_of, gives_way=True),
         Column("TRIES", lambda job: job["attempts"], is_number=True),
-        Column("STARTED", lambda job: age_of(job["started_at"]), is_number=True),
-        Column("ENDED", lambda job: age_of(job["ended_at"]), is_number=True),
+        Column("STARTED", lambda job: age_of(job["started_at"]), is_number=True, may_go=True),
+        Column("ENDED", lambda job: age_of(job["ended_at"]), is_number=True, may_go=True),
         Column("ERROR", error_of, gives_way=True, is_optional=True),
     ]
 

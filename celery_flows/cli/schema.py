@@ -60,7 +60,7 @@ def current(context: click.Context) -> None:
 @click.command(cls=FlowsCommand)
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Exit with 0 if the tables are what this version needs, else with 1."""
+    """Exit with 0 if the tables fit this version, else with 1."""
     with Target(context).database() as database:
         schema.check(database)
         found = schema.current(database)

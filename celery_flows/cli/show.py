@@ -27,7 +27,10 @@ _LONGEST = 500
 @click.argument("batch_id", metavar="ID")
 @click.pass_context
 def show(context: click.Context, batch_id: str) -> None:
-    """Show the batch ID: how far it is, its callbacks, its children as a tree, and failed jobs with errors."""
+    """Show the batch ID: how far it is, and what failed.
+
+    With its callbacks, its children as a tree, and the failed jobs with their errors.
+    """
     target, out = Target(context), Output(context)
     with target.reading() as database:
         found = batch(database, find_id(database, batch_id))

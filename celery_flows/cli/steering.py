@@ -65,7 +65,10 @@ def cancel(
 @click.option("--dry-run", is_flag=True, help="Say what went wrong, and run nothing.")
 @click.pass_context
 def retry(context: click.Context, batch_ids: tuple[str, ...], mode: str, *, dry_run: bool) -> None:
-    """Run the finished batches ID... again, in a new round with new callbacks. This needs the app."""
+    """Run the finished batches ID... again.
+
+    Each gets a new round, with new callbacks. This needs the app.
+    """
     target, out = Target(context), Output(context)
     _ = target.runtime
     for plan in _read(target, batch_ids, _plan_of_retry):

@@ -61,10 +61,10 @@ class Look:
 @click.option("--interval", type=Seconds(), default="1s", show_default=True, help="Time between two looks.")
 @click.pass_context
 def watch(context: click.Context, batch_id: str, timeout: float | None, interval: float) -> None:
-    """Watch the batch ID until it is finished, with a bar, or a line per change where there is no terminal.
+    """Watch the batch ID until it is finished.
 
-    It ends as the batch did: 0 complete, 1 failed, 5 cancelled; 4 after --timeout. Ctrl-C stops the watching, and
-    the batch goes on.
+    There is a bar on a terminal, elsewhere a line per change. It ends as the batch did: 0 complete, 1 failed, 5
+    cancelled; 4 after --timeout. Ctrl-C stops the watching, and the batch goes on.
     """
     out = Output(context)
     deadline = None if timeout is None else time.monotonic() + timeout

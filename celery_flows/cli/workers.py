@@ -28,7 +28,10 @@ _COLUMNS = [
 @click.command(cls=FlowsCommand)
 @click.pass_context
 def workers(context: click.Context) -> None:
-    """List worker processes, and producers with an open streaming block, with when each was heard of."""
+    """List worker processes, and when each was heard of.
+
+    Producers with an open streaming block are among them.
+    """
     target, out = Target(context), Output(context)
     with target.reading() as database:
         records = [_record(worker, target.settings.lease_timeout) for worker in every_worker(database)]

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from celery_flows.queries.batches import BatchRecord, batch
 from celery_flows.queries.turn import next_of_waiting
 from celery_flows.settings import Settings
+from celery_flows.shown.words import in_brackets, short
 from celery_flows.states import JobState, Kind
 from celery_flows.store import holding
 from celery_flows.store.database import Database
@@ -58,6 +59,22 @@ class Explanation:
     more: int
     #: The callbacks of its round that failed, the first few: nothing waits for them any more.
     failed_callbacks: tuple[Reason, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = [str(self.batch.state), self._waiting]
+        parts += [f"callbacks failed: {len(self.failed_callbacks)}"] if self.failed_callbacks else []
+        return in_brackets(f"Explanation of {short(self.batch.id)}", parts)
+
+    @property
+    def _waiting(self) -> str:
+        number = len(self.reasons) + self.more
+        return f"waits for {number:,} {'thing' if number == 1 else 'things'}" if number else "waits for nothing"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002  # IPython's signature
+        for number, line in enumerate(str(self).splitlines()):
+            if number:
+                printer.break_()
+            printer.text(line)
 
     def __str__(self) -> str:
         head, failed = f"Batch {self.batch.id} is {self.batch.state}", self.failed_callbacks
@@ -182,7 +199,7 @@ def _next_of_queued(row: Any, upkeep: _Upkeep) -> str:
     if row.worker_id is not None:
         return _next_in_memory(row, upkeep)
     if row.queued_at is not None and row.queued_at > row.now:
-        return f"It is due at {row.queued_at:%H:%M:%S} UTC."
+        return f"It is due at {row.queued_at:%Y-%m-%d %H:%M:%S} UTC."
     if row.queue is None:
         return (
             "A worker that consumes its queue takes it. That queue is not known, as an exchange "

@@ -152,6 +152,8 @@ def test_workers() -> None:
         ("warning", "host-1, process 4711, is silent for 40s."),
         ("warning", "host-1, process 4711, is silent for 1m, with 1 job."),
     ]
+    [alone] = said(upkeep.workers(every[:1], an_upkeep(), SETTINGS, "postgresql"))
+    assert alone == ("ok", "1 process on host-1 holds a lease and runs 2 jobs.")
 
 
 @pytest.mark.parametrize(("unfinished", "verdict"), [(0, "warning"), (1, "wrong")])
@@ -238,8 +240,9 @@ def test_consumers(answers: Any, waiting: dict[str | None, Due], leases: int | N
 
 def test_tasks() -> None:
     """What unfinished work calls must be registered; of many that are not, some are named."""
-    assert said(app.tasks(an_app(), {})) == [("ok", "No unfinished work calls any.")]
-    assert said(app.tasks(an_app(), {"shop.add": 3}))[0][0] == "ok"
+    assert said(app.tasks(an_app(), {})) == [("ok", "No unfinished work calls one.")]
+    well = [("ok", "What unfinished work calls is registered: 1 task.")]
+    assert said(app.tasks(an_app(), {"shop.add": 3})) == well
     gone = {f"shop.gone_{number:02}": number for number in range(1, 13)}
     [(verdict, fact)] = said(app.tasks(an_app(), {"shop.add": 3, **gone}))
     assert verdict == "wrong"

@@ -104,6 +104,7 @@ def test_what_a_job_adds_is_in_it(app: Celery, file_url: str) -> None:
         ("a.svg", "<svg"),
         ("a.mmd", "flowchart TD"),
         ("a.mermaid", "flowchart TD"),
+        ("A.SVG", "<svg"),
         ("a.txt", "Gallery"),
         ("a", "Gallery"),
     ],
@@ -146,6 +147,7 @@ def test_a_class(app: Celery) -> None:
         (("no_module:Gallery",), 2, "There is no module 'no_module' to import here"),
         ((GALLERY, "--args", '[1, {"task": 1}]'), 1, "can't be planned so"),
         ((GALLERY, "--args", "[1]", "--kwargs", '{"task": "shop.none"}'), 1, "shop.none"),
+        ((GALLERY, "--args", "[1]", "-o", "no/such/folder.png"), 2, "No .png is drawn here: name the file .svg"),
         (("0199", "--args", "[1]"), 2, "--args and --kwargs are for a CLASS"),
         ((GALLERY, "--args", "[1]", "--json", "--format", "svg"), 2, "--json is a format of its own"),
         (

@@ -63,6 +63,14 @@ def test_ids_are_short_on_a_terminal(database: Database, monkeypatch: pytest.Mon
     assert (shown, len(set(shown))) == ([one[:18] for one in made], 3)
 
 
+def test_a_canvas_is_called_by_its_description_only(database: Database) -> None:
+    """The class that runs it is ours; a flow without a description is called by its class."""
+    make_batch(database, kind="canvas", flow="celery_flows.canvas.CanvasFlow")
+    make_batch(database, kind="canvas", flow="celery_flows.canvas.CanvasFlow", description="Night")
+    make_batch(database, kind="workflow", flow="shop.Gallery")
+    assert [line.split()[-1] for line in listed(database).out.splitlines()[1:]] == ["shop.Gallery", "Night", "-"]
+
+
 def test_an_object_per_batch_for_programs(database: Database) -> None:
     """With all that is known of it, and how far it is."""
     batch_id, _ = running_batch(database, 2, description="Rescore", context=encode({"a": [1]}), batch_key="k")

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import pytest
+from commands import here
 
 from celery_flows.cli import JSON
 from celery_flows.cli.consent import see_consent
@@ -77,6 +78,29 @@ def test_a_table_is_as_wide_as_the_terminal(
     assert title != click.unstyle(title)
 
 
+def test_what_there_is_no_room_for_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the columns that may go, the last goes first, and no more than have to; elsewhere all stay."""
+    on_terminal(monkeypatch)
+    kind = Column("KIND", lambda _: "batch", may_go=True)
+    tags = Column("TAGS", lambda _: "red, green", gives_way=True, may_go=True)
+    output().table(RECORDS, [*COLUMNS, kind, tags])
+    output().table(RECORDS, [COLUMNS[0], kind, tags, *COLUMNS[1:]])
+    monkeypatch.setenv("COLUMNS", "30")
+    output().table(RECORDS, [*COLUMNS, kind, tags])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    output().table(RECORDS, [*COLUMNS, kind, tags])
+    lines = [click.unstyle(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.split() for line in lines[::3]] == [
+        ["STATE", "DONE", "DESCRIPTION", "KIND"],
+        ["STATE", "KIND", "DONE", "DESCRIPTION"],
+        ["STATE", "DONE", "DESCRIPTION"],
+        ["STATE", "DONE", "DESCRIPTION", "KIND", "TAGS"],
+    ]
+    assert (max(map(width, lines[:6])), max(map(width, lines[6:9]))) == (40, 30)
+
+
 def test_without_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR leaves them away, and so does Celery's --no-color; an empty NO_COLOR says nothing."""
     on_terminal(monkeypatch)
@@ -87,6 +111,13 @@ def test_without_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.setenv("NO_COLOR", "")
     output().table(RECORDS, COLUMNS)
     assert (plain == click.unstyle(plain), "\x1b[" in capsys.readouterr().out) == (True, True)
+
+
+def test_the_commands_are_told_in_whole_sentences() -> None:
+    """The list of them, on a terminal of 80, cuts none off."""
+    lines = here("--help").out.splitlines()
+    told = lines[lines.index("Commands:") + 1 :]
+    assert ([line for line in told if line.endswith("...")], len(told) > 15) == ([], True)
 
 
 def test_a_column_that_may_be_left_away(capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,5 +119,6 @@ def test_pruned_meanwhile(database: Database, file_url: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("words", [("--timeout", "soon"), ("--interval", "")])
 def test_no_time(database: Database, file_url: str, words: tuple[str, ...]) -> None:
-    """What is no time is refused."""
-    assert here("watch", make_batch(database), *words, url=file_url).code == 2
+    """What is no time is refused, and what is one is said."""
+    done = here("watch", make_batch(database), *words, url=file_url)
+    assert (done.code, "is no time: write seconds, or a number and s, m, h, d or w" in done.err) == (2, True)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from explaining import hear_others, on_worker, only_reason, why
+from printing import pretty
 from scenes import add_callback, age, enroll_jobs, make_batch, row, run_job, running_batch
 
 from celery_flows.errors import BatchNotFound
@@ -48,6 +49,17 @@ def test_a_job_that_was_not_published_waits_for_the_sweep(database: Database) ->
     assert f"at {due:%H:%M:%S} UTC the next sweep publishes it." in found
 
 
+def test_it_shows_itself_at_a_prompt(database: Database) -> None:
+    """In a line; IPython gets the lines that are printed."""
+    batch, _ = running_batch(database, 2)
+    head = f"<Explanation of {batch[:18]}: "
+    found = why(database, batch)
+    assert repr(found) == f"{head}running, waits for 2 things>"
+    assert pretty(found) == str(found)
+    cancel(database, batch)
+    assert repr(why(database, batch)) == f"{head}cancelled, waits for nothing>"
+
+
 def test_a_queued_job_waits_for_a_worker(database: Database) -> None:
     """It names the queue that somebody must consume, and what happens if the message is gone."""
     batch, [job] = running_batch(database)
@@ -59,12 +71,12 @@ def test_a_queued_job_waits_for_a_worker(database: Database) -> None:
 
 
 def test_a_job_that_is_due_later_was_not_queued_in_the_future(database: Database) -> None:
-    """Its moment is that of its enrolment; when it is due is said behind."""
+    """Its moment is that of its enrolment; when it is due is said behind, with the day, as that may be any."""
     batch, [job] = running_batch(database)
     mark_published(database, [Published(job, 1, "images", delay=300)])
     [reason] = why(database, batch).reasons
     assert (reason.since, reason.task) == (row(database, job).enrolled_at, "shop.score")
-    assert reason.then == f"It is due at {row(database, job).queued_at:%H:%M:%S} UTC."
+    assert reason.then == f"It is due at {row(database, job).queued_at:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def test_a_job_in_a_workers_memory_names_the_worker(database: Database) -> None:
@@ -87,7 +99,7 @@ def test_a_retrying_job_says_when_it_is_due(database: Database) -> None:
     assert only_reason(database, batch, "job", job).startswith("retrying, not published: ")
     mark_published(database, [Published(job, 2, "images", delay=300)])
     due = row(database, job).queued_at
-    assert only_reason(database, batch, "job", job) == f"retrying: It is due at {due:%H:%M:%S} UTC."
+    assert only_reason(database, batch, "job", job) == f"retrying: It is due at {due:%Y-%m-%d %H:%M:%S} UTC."
 
 
 @pytest.mark.parametrize(

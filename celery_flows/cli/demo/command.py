@@ -37,9 +37,10 @@ def demo(
     broker_url: str | None,
     workers: int,
 ) -> None:
-    """Hash and count every file under PATH (Python's standard library), one job each.
+    """Hash and count every file under PATH, one job each.
 
-    Folders are child batches, callbacks write a manifest, and its totals are checked against the files.
+    PATH is Python's standard library, if it is not given. Folders are child batches, callbacks write a manifest,
+    and its totals are checked against the files.
     """
     root = _files(path)
     database_url = database_url or _asked_for(context)

@@ -60,7 +60,7 @@ def broker(app: Any) -> Finding:
 
 
 def _words(error: Exception) -> str:
-    return f"{' '.join(str(error).split()) or type(error).__name__}."
+    return f"{' '.join(str(error).split()).rstrip('.') or type(error).__name__}."
 
 
 def beat(app: Any) -> Finding:
@@ -100,10 +100,10 @@ def consumers(app: Any, waiting: Mapping[str | None, Due], leases: int | None) -
 def tasks(app: Any, wanted: Mapping[str, int]) -> Finding:
     """Whether what unfinished work calls is registered."""
     if not wanted:
-        return ok("tasks", "No unfinished work calls any.")
+        return ok("tasks", "No unfinished work calls one.")
     missing = {name: jobs for name, jobs in wanted.items() if name not in app.tasks}
     if not missing:
-        return ok("tasks", f"All {len(wanted):,} that unfinished work calls are registered.")
+        return ok("tasks", f"What unfinished work calls is registered: {counted(len(wanted), 'task')}.")
     names = [f"{name} ({counted(jobs, 'job')})" for name, jobs in [*missing.items()][:_NAMED]]
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     remedy = (

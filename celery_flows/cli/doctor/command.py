@@ -36,7 +36,7 @@ Findings = Iterator[Finding]
 @click.command(cls=FlowsCommand)
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Look whether everything that is needed is well, and say what to do where it is not.
+    """Look whether all is well, and say what to do where not.
 
     Nothing is changed. Ends with 0 where nothing is wrong, 1 where something is, 6 where the database can't be
     reached.

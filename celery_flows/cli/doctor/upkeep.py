@@ -39,7 +39,8 @@ def workers(found: Sequence[WorkerRecord], left: Upkeep, settings: Settings, dia
     if alive:
         jobs = sum(one.jobs for one in alive)
         processes = counted(len(alive), "process", "processes")
-        yield ok("workers", f"{processes} on {', '.join(hosts[:5])} hold leases and run {counted(jobs, 'job')}.")
+        do = "holds a lease and runs" if len(alive) == 1 else "hold leases and run"
+        yield ok("workers", f"{processes} on {', '.join(hosts[:5])} {do} {counted(jobs, 'job')}.")
     elif left.unfinished:
         yield wrong("workers", "No worker holds a lease, and batches are unfinished.", _START)
     else:
