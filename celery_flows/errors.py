@@ -388,8 +388,8 @@ class GraphTooLarge(FlowsError):
 
 
 class NeverDrained(FlowsError):
-    """{number} messages were run by drain(), and more wait. A task that is always retried, or that calls itself, never
-    comes to an end: run a part with drain(at_most=...). The last ones: {last}"""
+    """{number} messages were run by drain(), and more wait. A task that is always retried, or that calls itself,
+    never comes to an end: run a part with drain(at_most=...). The last ones: {last}"""
 
     number: int
     last: str

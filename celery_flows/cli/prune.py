@@ -37,8 +37,7 @@ def prune(context: click.Context, older_than: float, states: tuple[str, ...], *,
         if dry_run:
             out.say({"dry_run": True, "batches": number}, f"Would prune {found}.")
             return
-        if number:
-            see_consent(f"Prune {found}", yes=yes)
+        see_consent(f"Prune {found}", yes=yes)
     number = _prune(target, older_than, fates)
     out.say({"dry_run": False, "batches": number}, f"Batches pruned: {number}")
 
