@@ -28,7 +28,7 @@ def app(file_url: str) -> Iterator[Celery]:
 
 @pytest.fixture(autouse=True)
 def current_app() -> Iterator[None]:
-    """What a command in this process makes the current app is forgotten."""
-    before = _state._tls.current_app
+    """What a command in this process makes the current app, or that of all threads, is forgotten."""
+    before, of_all = _state._tls.current_app, _state.default_app
     yield
-    _state._tls.current_app = before
+    _state._tls.current_app, _state.default_app = before, of_all
