@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -32,6 +33,14 @@ def _upgraded(url: str) -> str:
     schema.upgrade(database)
     database.close()
     return url
+
+
+@pytest.fixture(autouse=True)
+def loggers_level() -> Iterator[None]:
+    """A worker in this process sets what is logged; after its test that is as it was."""
+    before = logging.root.level
+    yield
+    logging.root.setLevel(before)
 
 
 @pytest.fixture(scope="session")

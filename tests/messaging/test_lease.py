@@ -148,9 +148,12 @@ from celery_flows.settings import Settings
 from celery_flows.store.database import Database
 from celery_flows.store.leases import reserve
 settings = Settings.build({"lease_timeout": 0.6, "heartbeat_interval": 0.1})
-Lease(settings, Database(sys.argv[1])).start()
+lease = Lease(settings, Database(sys.argv[1]))
+lease.start()
 while not os.path.exists(sys.argv[2]):
     sum(range(1000))
+# As a worker does. A thread that is in the middle of a heartbeat when the interpreter goes may take the process down.
+lease.stop()
 """
     over, url = tmp_path / "over", database.url.render_as_string(hide_password=False)
     busy = subprocess.Popen([sys.executable, "-c", script, url, str(over)], stderr=subprocess.PIPE, text=True)
