@@ -152,7 +152,7 @@ lease = Lease(settings, Database(sys.argv[1]))
 lease.start()
 while not os.path.exists(sys.argv[2]):
     sum(range(1000))
-# As a worker does. A thread that is in the middle of a heartbeat when the interpreter goes may take the process down.
+# As a worker does. A thread that is at work when the interpreter goes may take the process down.
 lease.stop()
 """
     over, url = tmp_path / "over", database.url.render_as_string(hide_password=False)
