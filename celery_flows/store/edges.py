@@ -212,18 +212,19 @@ def make_ready(
     elif len(ids) == 1:
         execute(connection, tables, _make_one_ready, at_id=ids[0])
     else:
-        connection.execute(_make_ready(tables, in_list(connection, tables.jobs.c.id, ids)))
+        connection.execute(becoming_ready(tables, in_list(connection, tables.jobs.c.id, ids)))
 
 
 def _make_one_ready(tables: Tables, dialect: str) -> Update:
-    return _make_ready(tables, tables.jobs.c.id == bindparam("at_id"))
+    return becoming_ready(tables, tables.jobs.c.id == bindparam("at_id"))
 
 
 def _make_ready_with(tables: Tables, dialect: str) -> Update:
     return _make_one_ready(tables, dialect).values(args=bindparam("to_args"), takes=bindparam("to_takes"))
 
 
-def _make_ready(tables: Tables, chosen: ColumnElement[bool]) -> Update:
+def becoming_ready(tables: Tables, chosen: ColumnElement[bool]) -> Update:
+    """Let those be published that have waited."""
     jobs = tables.jobs
     return (
         update(jobs)

@@ -82,20 +82,24 @@ def is_held(tables: Tables) -> ColumnElement[bool]:
 
 def complete(tables: Tables, dialect: str) -> Update:
     """End a running job as complete, if `:at_token` still holds it; say whether others wait for it."""
-    jobs = tables.jobs
-    statement = (
-        update(jobs)
-        .where(jobs.c.id == bindparam("at_id"), is_held(tables))
+    mine = (tables.jobs.c.id == bindparam("at_id")) & is_held(tables)
+    return answering(completing(tables, mine, is_releasing(tables)), tables.jobs.c.blocks, dialect)
+
+
+def completing(tables: Tables, chosen: ColumnElement[bool], releasing_since: Any) -> Update:
+    """End a job as complete, with `:to_result`."""
+    return (
+        update(tables.jobs)
+        .where(chosen)
         .values(
             state=word(JobState.COMPLETE),
             worker_id=null(),
             expires_at=null(),
             result=bindparam("to_result"),
-            releasing_since=is_releasing(tables),
+            releasing_since=releasing_since,
             ended_at=utcnow(),
         )
     )
-    return answering(statement, jobs.c.blocks, dialect)
 
 
 def is_releasing(tables: Tables) -> Any:

@@ -21,7 +21,6 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
-    null,
     select,
     true,
     update,
@@ -29,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from celery_flows.states import Condition, JobState, Kind
-from celery_flows.store.jobs import is_held
+from celery_flows.store.edges import becoming_ready
+from celery_flows.store.jobs import completing, is_held
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
@@ -70,20 +70,7 @@ def relay(tables: Tables, dialect: str) -> Select[Any]:
     closed = _close(tables, mine)
     left = _count(closed) - _count(released)
     is_releasing = case((left > literal_column("0"), utcnow()))
-    ended = (
-        update(jobs)
-        .where(jobs.c.id == mine.c.id)
-        .values(
-            state=word(JobState.COMPLETE),
-            worker_id=null(),
-            expires_at=null(),
-            result=bindparam("to_result"),
-            releasing_since=is_releasing,
-            ended_at=utcnow(),
-        )
-        .returning(left.label("others"))
-        .cte("ended")
-    )
+    ended = completing(tables, jobs.c.id == mine.c.id, is_releasing).returning(left.label("others")).cte("ended")
     return select(ended.c.others, *released.c).select_from(ended.outerjoin(released, true()))
 
 
@@ -127,16 +114,7 @@ def _is_as_seen(tables: Tables, job: NamedFromClause) -> ColumnElement[bool]:
 
 
 def _let_go(tables: Tables, alone: CTE) -> CTE:
-    jobs = tables.jobs
-    released = (
-        update(jobs)
-        .where(jobs.c.id == alone.c.id)
-        .values(
-            state=word(JobState.READY),
-            delivery=jobs.c.delivery + literal_column("1"),
-            publishing_since=utcnow(),
-        )
-    )
+    released = becoming_ready(tables, tables.jobs.c.id == alone.c.id)
     return released.returning(*ReadyJob.columns(tables)).cte("released")
 
 
