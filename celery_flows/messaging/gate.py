@@ -217,7 +217,8 @@ def end(
     error_class = type(error).__name__ if isinstance(error, BaseException) else None
     ending = delivery.ending(state, error_class, _message(error), result)
     ready = settle(runtime.database, ending, batch_id=delivery.batch_id, announces_id=delivery.announces_id)
-    runtime.publisher.publish(ready)
+    if ready:
+        runtime.publisher.publish(ready)
 
 
 def give_up(runtime: Runtime, delivery: Delivery, reason: str, bears_again: bool | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -23,8 +24,9 @@ from sqlalchemy.exc import IntegrityError
 from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import tallies
+from celery_flows.store.executing import execute, execute_later
 from celery_flows.store.jobs import probe
-from celery_flows.store.statements import execute, one_of, word
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY, utcnow
 
@@ -90,7 +92,11 @@ def standing(
         lock: None reads what is committed; "exclusive" and "shared" wait for whoever holds the row,
             and then read it as it is.
     """
-    rows = execute(connection, tables, _STANDING[lock], at_batch=batch_id)
+    return stored_standing(execute(connection, tables, _STANDING[lock], at_batch=batch_id))
+
+
+def stored_standing(rows: Sequence[Any]) -> BatchStanding | None:
+    """Read where a batch stands from what a statement gave."""
     if not rows:
         return None
     [row] = rows
@@ -116,11 +122,12 @@ def _standing_shared(tables: Tables, dialect: str) -> Select[Any]:
     return _standing(tables, dialect).with_for_update(read=True)
 
 
-def _standing_exclusive(tables: Tables, dialect: str) -> Select[Any]:
+def standing_exclusive(tables: Tables, dialect: str) -> Select[Any]:
+    """Read where the batch `:at_batch` stands, once nobody else holds its row."""
     return _standing(tables, dialect).with_for_update()
 
 
-_STANDING: Final = {None: _standing, "shared": _standing_shared, "exclusive": _standing_exclusive}
+_STANDING: Final = {None: _standing, "shared": _standing_shared, "exclusive": standing_exclusive}
 
 
 class Outlook(NamedTuple):
@@ -150,7 +157,7 @@ def outlook(tables: Tables, dialect: str) -> Select[Any]:
 
 def start(connection: Connection, tables: Tables, batch_id: str) -> None:
     """Let a batch begin that has not, and run if it has no fate yet. The caller holds its row."""
-    execute(connection, tables, _start, at_batch=batch_id)
+    execute_later(connection, tables, _start, at_batch=batch_id)
 
 
 def _start(tables: Tables, dialect: str) -> Update:
@@ -163,15 +170,15 @@ def _start(tables: Tables, dialect: str) -> Update:
 
 def decide(connection: Connection, tables: Tables, batch_id: str, fate: BatchState) -> None:
     """Write the fate of a batch that has none. The caller holds its row."""
-    execute(connection, tables, _decide, at_batch=batch_id, to_state=str(fate))
+    execute_later(connection, tables, _decide, at_batch=batch_id, to_state=str(fate))
 
 
 def finish(connection: Connection, tables: Tables, batch_id: str, fate: BatchState | None) -> None:
     """Write that no job of a batch is left to run, and its fate, if it had none. The caller holds its row."""
     if fate is None:
-        execute(connection, tables, _finish, at_batch=batch_id)
+        execute_later(connection, tables, _finish, at_batch=batch_id)
     else:
-        execute(connection, tables, _decide_and_finish, at_batch=batch_id, to_state=str(fate))
+        execute_later(connection, tables, _decide_and_finish, at_batch=batch_id, to_state=str(fate))
 
 
 def _decide(tables: Tables, dialect: str) -> Update:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Update, bindparam, exists, or_, select, update
 
 from celery_flows.states import JobState
+from celery_flows.store.executing import execute, execute_later
 from celery_flows.store.publishing import ReadyJob
-from celery_flows.store.statements import execute, word
+from celery_flows.store.statements import word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
 
@@ -22,24 +23,48 @@ def is_pending(connection: Connection, tables: Tables, batch_id: str) -> bool:
     )
 
 
+class Waiting(NamedTuple):
+    """A callback that waits for its event."""
+
+    event: str
+    job: ReadyJob
+
+
+def all_waiting(connection: Connection, tables: Tables, batch_id: str) -> list[Waiting]:
+    """Read the callbacks of a batch that wait. The caller holds the batch's row."""
+    return stored_waiting(tables, execute(connection, tables, waiting, at_batch=batch_id))
+
+
+def stored_waiting(tables: Tables, rows: Sequence[Any]) -> list[Waiting]:
+    """Read them from what a statement gave."""
+    return [Waiting(row[-1], ReadyJob.stored(tables, row[:-1])) for row in rows]
+
+
 def arm(
-    connection: Connection, tables: Tables, batch_id: str, events: Sequence[str], *, are_last: bool = False
+    connection: Connection,
+    tables: Tables,
+    batch_id: str,
+    found: Sequence[Waiting],
+    events: Sequence[str],
+    *,
+    are_last: bool = False,
 ) -> list[ReadyJob]:
-    """Make the callbacks of one or two events ready, and read them for publishing.
+    """Make the callbacks of one or two events ready for publishing.
 
     Args:
+        found: all of the batch that wait.
         are_last: whether the callbacks of others end, as their event will not come.
     """
-    rows = execute(connection, tables, _waiting, at_batch=batch_id)
-    due = [ReadyJob.stored(tables, row[:-1]) for row in rows if row[-1] in events]
+    due = [one.job for one in found if one.event in events]
     if due:
-        execute(connection, tables, _arm, at_batch=batch_id, at_event=events[0], or_event=events[-1])
-    if are_last and len(due) < len(rows):
-        execute(connection, tables, _skip, at_batch=batch_id)
+        execute_later(connection, tables, _arm, at_batch=batch_id, at_event=events[0], or_event=events[-1])
+    if are_last and len(due) < len(found):
+        execute_later(connection, tables, _skip, at_batch=batch_id)
     return [job._replace(state=JobState.READY) for job in due]
 
 
-def _waiting(tables: Tables, dialect: str) -> Select[Any]:
+def waiting(tables: Tables, dialect: str) -> Select[Any]:
+    """Read the callbacks of the batch `:at_batch` that wait."""
     jobs = tables.jobs
     return select(*ReadyJob.columns(tables), jobs.c.event).where(_is_waiting(tables)).order_by(jobs.c.id)
 

@@ -81,6 +81,11 @@ class Clock:
         event.listen(engine, *(("connect", give) if name == "sqlite" else ("checkout", tell)))
 
 
+def follow(dialect: Any, other: Any) -> None:
+    """Let the statements of another dialect ask such a clock where those of this one do."""
+    setattr(other, _ASKED, getattr(dialect, _ASKED, False))
+
+
 def shown_by(compiler: Any) -> str | None:
     """What a statement asks in place of the database's clock; None: that is asked. Compiled once, as all are."""
     return _SHOWN[compiler.dialect.name] if getattr(compiler.dialect, _ASKED, False) else None

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
 from sqlalchemy.engine import URL
@@ -18,9 +18,12 @@ from sqlalchemy.exc import DBAPIError
 from celery_flows.codec import Codec
 from celery_flows.store import forking
 from celery_flows.store.clock import Clock
-from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim
+from celery_flows.store.cursors import Cursors
+from celery_flows.store.executing import PIPELINE, SHARED, SINGLE, begin_as, say_now
+from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim, raised
+from celery_flows.store.pipeline import Pipeline, has_pipeline
 from celery_flows.store.sessions import BEGIN, CONNECT, spare_rollbacks
-from celery_flows.store.statements import Prepared, Statement, prepare
+from celery_flows.store.statements import Answer, Asked, Statement
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
 
@@ -40,15 +43,9 @@ T = TypeVar("T")
 #: How often a transaction that the database chose as a deadlock's victim is run again.
 _ATTEMPTS: Final = 10
 
-#: The option of a connection that is in use for single reads.
-_SINGLE: Final = "flows_single"
-
 #: Where a connection keeps when it last read, and for how many seconds it is not tried before it reads again.
 _USED_AT: Final = "celery_flows_used_at"
 _IDLE_SECONDS: Final = 1.0
-
-#: Where a connection keeps the cursor on which its single statements run.
-_CURSOR: Final = "celery_flows_cursor"
 
 
 class Transaction:
@@ -98,7 +95,7 @@ class Database:
         self._lock = threading.RLock()
         self._pid = 0
         self._engine: Engine | None = None
-        self._prepared: dict[Statement, Prepared] = {}
+        self._cursors: WeakKeyDictionary[Engine, Cursors] = WeakKeyDictionary()
         # The driver's connections, by identity, that are in use for single reads.
         self._reading: set[int] = set()
         _databases.add(self)
@@ -122,7 +119,7 @@ class Database:
                 if self._engine is not None:
                     # The parent's connections: theirs to close, not ours.
                     self._engine.dispose(close=False)
-                self._engine, self._pid, self._prepared = self._make_engine(), os.getpid(), {}
+                self._engine, self._pid = self._make_engine(), os.getpid()
                 if self._on_first_use is not None:
                     self._check_first_use()
         return self._engine
@@ -158,12 +155,9 @@ class Database:
             self._clock.stand_in(engine)
         if self.dialect == "sqlite":
             forking.guard(engine)
-        begin = BEGIN[self.dialect]
-
-        @event.listens_for(engine, "begin")
-        def say_begin(connection: Connection) -> None:
-            if not connection.get_execution_options().get(_SINGLE):
-                connection.exec_driver_sql(begin)
+        if has_pipeline(engine.dialect):
+            engine.update_execution_options(**{PIPELINE: Pipeline(self.tables, engine.dialect)})
+        begin_as(engine, BEGIN[self.dialect])
 
         # An app that nobody holds any longer closes what it opened; in a forked child that is not its own.
         weakref.finalize(self, _dispose, engine, os.getpid()).atexit = False
@@ -198,8 +192,9 @@ class Database:
 
     def begin(self) -> Transaction:
         """Begin a transaction that the caller ends."""
-        connection = self.engine.connect()
+        connection = self.engine.connect().execution_options(**{SHARED: True})
         connection.begin()
+        say_now(connection)
         return Transaction(connection)
 
     @property
@@ -258,7 +253,7 @@ class Database:
         return connection
 
     def _connection_for_reading(self) -> Connection:
-        return self.engine.connect().execution_options(**{_SINGLE: True})
+        return self.engine.connect().execution_options(**{SINGLE: True})
 
     def take_back(self, actions: Sequence[Callable[[], None]]) -> list[Callable[[], None]] | None:
         """Those of these actions that still wait for the commit of a framework's transaction, now told not to.
@@ -267,7 +262,7 @@ class Database:
         """
         return None
 
-    def run(self, statement: Statement, **values: Any) -> tuple[int, list[Any]]:
+    def run(self, statement: Statement, **values: Any) -> Answer:
         """Run one statement as a transaction of its own, straight on the driver.
 
         This is the path of claim, settle and probe: compiled once, one round trip, a fifth of the
@@ -277,47 +272,39 @@ class Database:
         Returns:
             The number of rows touched, and the rows; where it is two statements, of the first.
         """
+        return self.run_in_turn((statement, values))[0]
+
+    def run_in_turn(self, *asked: Asked) -> list[Answer]:
+        """Run such statements one after another, each a transaction of its own that sees what those before wrote.
+
+        Over psycopg that is one round trip. If one fails, all may be run again.
+        """
         engine = self.engine
-        prepared = self._prepared.get(statement)
-        if prepared is None:
-            prepared = self._prepared[statement] = prepare(statement, self.tables, engine.dialect)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._run_once(engine, prepared, values)
+                return self._run_once(engine, asked)
             except DBAPIError as error:
                 if attempt == _ATTEMPTS or not (is_victim(error) or _was_lost(error, attempt)):
                     raise
                 time.sleep(0.005 * (attempt - 1))
         raise AssertionError("unreachable")
 
-    def _run_once(self, engine: Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
+    def _run_once(self, engine: Engine, asked: Sequence[Asked]) -> list[Answer]:
         connection = _connect(engine)
         try:
-            # One for all its statements: to make one takes a fifth of what a statement does.
-            cursor = connection.info.get(_CURSOR) or connection.info.setdefault(_CURSOR, connection.cursor())
-            try:
-                if prepared.then is None:
-                    return prepared.run(cursor, values)
-                if self.is_joined:
-                    return prepared.run_both(cursor, values)
-                return _run_both(cursor, BEGIN[engine.dialect.name], prepared, values)
-            except BaseException:
-                connection.info.pop(_CURSOR, None)
-                raise
+            pipeline: Pipeline | None = engine.get_execution_options().get(PIPELINE)
+            if pipeline is not None:
+                return pipeline.run(connection, [pipeline.said(*one) for one in asked])
+            cursors = self._cursors.get(engine)
+            if cursors is None:
+                cursors = self._cursors[engine] = Cursors(self.tables, engine.dialect)
+            return cursors.run(connection, asked, is_joined=self.is_joined)
         except engine.dialect.loaded_dbapi.Error as error:
-            is_lost = engine.dialect.is_disconnect(error, connection.dbapi_connection, None)
-            if is_lost:
+            problem = raised(error, engine, connection.dbapi_connection, asked)
+            if problem.connection_invalidated:
                 connection.invalidate(error)
                 engine.dispose()
-            raise DBAPIError.instance(
-                prepared.sql,
-                values,
-                error,
-                engine.dialect.loaded_dbapi.Error,
-                hide_parameters=engine.hide_parameters,
-                connection_invalidated=is_lost,
-                dialect=engine.dialect,
-            ) from error
+            raise problem from error
         finally:
             connection.close()
 
@@ -327,19 +314,6 @@ class Database:
             if self._engine is not None and self._pid == os.getpid():
                 self._engine.dispose()
             self._engine = None
-
-
-def _run_both(cursor: Any, begin: str, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
-    cursor.execute(begin)
-    try:
-        found = prepared.run_both(cursor, values)
-        cursor.execute("COMMIT")
-        return found
-    except BaseException:
-        # A connection that is lost has rolled back by itself, and its driver may say so once more.
-        with suppress(Exception):
-            cursor.execute("ROLLBACK")
-        raise
 
 
 def _dispose(engine: Engine, pid: int) -> None:

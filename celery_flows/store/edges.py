@@ -27,8 +27,9 @@ from sqlalchemy.sql import ClauseElement
 
 from celery_flows.codec import seal
 from celery_flows.states import BRANCHES, Condition, JobState, Takes
+from celery_flows.store.executing import execute
 from celery_flows.store.publishing import ReadyJob
-from celery_flows.store.statements import execute, in_list, one_of, unhurried, word
+from celery_flows.store.statements import in_list, one_of, unhurried, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import seconds_ago, utcnow
 

@@ -1,15 +1,19 @@
-"""What a decision about a batch goes by, besides how its row stands: one statement, made under the row's lock."""
+"""What a decision about a batch goes by."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, bindparam, literal_column, select
 
 from celery_flows.states import WRONG, BatchState, JobState, Kind
 from celery_flows.store import tallies
+from celery_flows.store.batches import BatchStanding, standing_exclusive, stored_standing
+from celery_flows.store.callbacks import Waiting, stored_waiting, waiting
+from celery_flows.store.executing import execute, execute_in_turn
 from celery_flows.store.jobs import probe
-from celery_flows.store.statements import execute, one_of, word
+from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import KEY
 
@@ -30,9 +34,37 @@ class Evidence(NamedTuple):
     tallied: int = 0
 
 
+class Hearing(NamedTuple):
+    """Everything that a decision about a batch is made of, while its row is held."""
+
+    batch: BatchStanding | None
+    known: Evidence
+    #: The callbacks that the decision may be for.
+    callbacks: list[Waiting]
+
+
+def hear(connection: Connection, tables: Tables, batch_id: str) -> Hearing:
+    """Take hold of a batch's row, and then look.
+
+    Each is a statement of its own: one that waited for the row would still see what was there when it began.
+    """
+    standing, found, callbacks = execute_in_turn(
+        connection,
+        tables,
+        (standing_exclusive, {"at_batch": batch_id}),
+        (_evidence, {"batch_id": batch_id}),
+        (waiting, {"at_batch": batch_id}),
+    )
+    return Hearing(stored_standing(standing), _stored(found), stored_waiting(tables, callbacks))
+
+
 def gather(connection: Connection, tables: Tables, batch_id: str) -> Evidence:
     """Look at the jobs and children of a batch."""
-    [(*found, total, tallied)] = execute(connection, tables, _evidence, batch_id=batch_id)
+    return _stored(execute(connection, tables, _evidence, batch_id=batch_id))
+
+
+def _stored(rows: Sequence[Any]) -> Evidence:
+    [(*found, total, tallied)] = rows
     return Evidence(*found)._replace(total=int(total), tallied=int(tallied))
 
 

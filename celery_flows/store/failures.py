@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from celery_flows.store.statements import Asked
+
 #: What says that a transaction lost against another and may simply be run again:
 #: SQLSTATE of PostgreSQL, error numbers of MySQL and MariaDB (deadlock, lock wait timeout).
-_VICTIM_STATES: Final = ("40001", "40P01")
+#: Or against what was prepared before it, and is no longer: psycopg lets its session forget everything after a
+#: ROLLBACK or a DROP, and a plan that was made before a migration may not be good after it.
+_VICTIM_STATES: Final = ("40001", "40P01", "26000", "0A000")
 _VICTIM_NUMBERS: Final = (1213, 1205, 1020)
 
 #: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
@@ -18,7 +24,7 @@ _MISSING_TABLE_NUMBER: Final = 1146
 
 
 def is_victim(error: DBAPIError) -> bool:
-    """Whether the database gave up this transaction in favour of another."""
+    """Whether the database gave up this transaction for what is no fault of its own."""
     cause = error.orig
     if getattr(cause, "sqlstate", None) in _VICTIM_STATES:
         return True
@@ -37,6 +43,22 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, PoolTimeoutError):
         return True
     return isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, OperationalError))
+
+
+def raised(error: Exception, engine: Engine, connection: Any, asked: Sequence[Asked]) -> DBAPIError:
+    """What SQLAlchemy would have made of a driver's error, had these statements gone through it."""
+    dialect: Any = engine.dialect
+    problem: Any = DBAPIError.instance(
+        "; ".join(statement.__name__ for statement, _ in asked),
+        [values for _, values in asked],
+        error,
+        dialect.loaded_dbapi.Error,
+        hide_parameters=engine.hide_parameters,
+        connection_invalidated=dialect.is_disconnect(error, connection, None),
+        dialect=dialect,
+    )
+    assert isinstance(problem, DBAPIError)
+    return problem
 
 
 def is_missing_table(error: BaseException) -> bool:

@@ -49,6 +49,8 @@ class Relayed(NamedTuple):
     ready: list[ReadyJob]
     #: Whether others are left that wait for the job, and not for it alone.
     is_left: bool
+    #: What a look for jobs that are left has found right behind it; None: nobody looked.
+    seen: list[Any] | None = None
 
     @classmethod
     def stored(cls, tables: Tables, rows: Sequence[Sequence[Any]]) -> Relayed | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -29,6 +28,15 @@ from celery_flows.store.tables import Tables
 #: second is said only if the first has hit a row.
 Statement: TypeAlias = Callable[[Tables, str], "ClauseElement | tuple[ClauseElement, ClauseElement]"]
 
+#: What a statement is given, by name: text and numbers only.
+Values: TypeAlias = Mapping[str, str | int | float | None]
+
+#: A statement, and what it is given.
+Asked: TypeAlias = tuple[Statement, Values]
+
+#: The number of rows that a statement touched, and its rows.
+Answer: TypeAlias = tuple[int, list[Any]]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -45,29 +53,10 @@ class Prepared:
     #: What follows in the same transaction, if this hit a row.
     then: Prepared | None = None
 
-    def given(self, values: dict[str, Any]) -> Any:
+    def given(self, values: Values) -> Any:
         """Its values, as the driver takes them."""
-        named = self.defaults | values
+        named = {**self.defaults, **values}
         return named if self.places is None else tuple(named[name] for name in self.places)
-
-    def run(self, cursor: Any, values: dict[str, Any]) -> tuple[int, list[Any]]:
-        """Run it on a driver's cursor: the number of rows touched, and the rows."""
-        cursor.execute(self.sql, self.given(values))
-        # In this order: SQLite knows how many rows it changed once it has returned them.
-        rows = self._rows_of(cursor)
-        return cursor.rowcount, rows
-
-    def run_both(self, cursor: Any, values: dict[str, Any]) -> tuple[int, list[Any]]:
-        """Run it, and what follows, in the transaction that the cursor is in."""
-        number, rows = self.run(cursor, values)
-        if number and self.then is not None:
-            self.then.run(cursor, values)
-        return number, rows
-
-    def _rows_of(self, cursor: Any) -> list[Any]:
-        if cursor.description:
-            return list(cursor.fetchall())
-        return [(cursor.lastrowid,)] if self.answers_by_id and cursor.lastrowid else []
 
 
 def prepare(statement: Statement, tables: Tables, dialect: Dialect) -> Prepared:
@@ -86,17 +75,17 @@ def _compile(element: ClauseElement, dialect: Dialect, name: str, then: Prepared
     return Prepared(str(compiled), dict(compiled.params), name == "mysql", places, then)
 
 
-_prepare_once = lru_cache(maxsize=256)(prepare)
+class PreparedStatements(dict[Statement, Prepared]):
+    """Statements for the tables of an app and one dialect, each compiled when it is first asked for."""
 
+    def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        super().__init__()
+        self._tables = tables
+        self._dialect = dialect
 
-def execute(connection: Connection, tables: Tables, statement: Statement, **values: Any) -> list[Any]:
-    """Run one such statement in a transaction of ours that is under way, and give its rows.
-
-    It costs a third of what a Core execution does, and values and columns are text and numbers only.
-    """
-    prepared = _prepare_once(statement, tables, connection.dialect)
-    result = connection.exec_driver_sql(prepared.sql, prepared.given(values))
-    return list(result.fetchall()) if result.returns_rows else []
+    def __missing__(self, statement: Statement) -> Prepared:
+        prepared = self[statement] = prepare(statement, self._tables, self._dialect)
+        return prepared
 
 
 def answering(statement: Update, column: ColumnElement[Any], dialect: str) -> Update:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from celery_flows.states import BatchState, Event, JobState
 from celery_flows.store import batches, callbacks, evidence, jobs
@@ -11,6 +11,7 @@ from celery_flows.store.batches import BatchStanding, Outlook
 from celery_flows.store.database import Connection, Database
 from celery_flows.store.evidence import Evidence
 from celery_flows.store.publishing import ReadyJob
+from celery_flows.store.statements import Asked
 from celery_flows.store.tables import Tables
 from celery_flows.tolerance import Tolerance
 from celery_flows.transitions.release import release
@@ -31,14 +32,21 @@ class Step(NamedTuple):
     has_ended: bool = False
 
 
-def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> list[ReadyJob]:
+def look(batch_id: str, *, went_wrong: bool) -> Asked:
+    """The one indexed read that says whether something may be decided about a batch; it locks nothing."""
+    return (batches.outlook if went_wrong else jobs.probe), {"batch_id": batch_id}
+
+
+def advance(
+    database: Database, batch_id: str, *, went_wrong: bool = False, seen: list[Any] | None = None
+) -> list[ReadyJob]:
     """Look whether something can be decided about a batch, and decide it, and so on up its parents.
 
-    The probe is one indexed read and locks nothing: only when no unfinished job is left, or too much
-    went wrong, the batch's row is locked.
+    Only when no unfinished job is left, or too much went wrong, the batch's row is locked.
 
     Args:
         went_wrong: a job, or a child, counts against the tolerance now.
+        seen: what has been found already, by a look that began after whatever happened was committed.
 
     Returns:
         Callbacks that became ready.
@@ -47,20 +55,20 @@ def advance(database: Database, batch_id: str, *, went_wrong: bool = False) -> l
     current: str | None = batch_id
     while current is not None:
         step = Step([])
-        if is_decidable(database, current, went_wrong=went_wrong):
+        if is_decidable(database, current, went_wrong=went_wrong, seen=seen):
             step = database.transact(finalize, database.tables, current)
         ready += step.ready
         if step.has_ended:
             ready += release(database, current).ready
-        current, went_wrong = step.parent_id, True
+        current, went_wrong, seen = step.parent_id, True, None
     return ready
 
 
-def is_decidable(database: Database, batch_id: str, *, went_wrong: bool) -> bool:
+def is_decidable(database: Database, batch_id: str, *, went_wrong: bool, seen: list[Any] | None = None) -> bool:
     """Whether too much went wrong, or no unfinished job is left, as far as can be seen without a lock."""
+    rows = database.run_in_turn(look(batch_id, went_wrong=went_wrong))[0][1] if seen is None else seen
     if not went_wrong:
-        return not database.run(jobs.probe, batch_id=batch_id)[1]
-    _, rows = database.run(batches.outlook, batch_id=batch_id)
+        return not rows
     if not rows:
         return False
     outlook = Outlook(*rows[0])
@@ -77,13 +85,11 @@ def _may_be_too_much(outlook: Outlook) -> bool:
 def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
     """Decide, under the batch's lock, what can be decided now.
 
-    Whether a job is unfinished is asked after the lock is held, in a statement of its own: a statement
-    that waited for the lock would still see what was there when it began.
+    Whether a job is unfinished is asked once the lock is held.
     """
-    batch = batches.standing(connection, tables, batch_id, "exclusive")
+    batch, known, waiting = evidence.hear(connection, tables, batch_id)
     if batch is None or batch.is_finished:
         return Step([])
-    known = evidence.gather(connection, tables, batch_id)
     is_finished = batch.has_begun and known.unfinished is None
     fate = _fate(connection, tables, batch, known, is_finished)
     events = [] if fate is None else [_EVENT_OF_FATE[fate]]
@@ -92,7 +98,9 @@ def finalize(connection: Connection, tables: Tables, batch_id: str) -> Step:
         events.append(Event.SETTLED)
     elif fate is not None:
         batches.decide(connection, tables, batch_id, fate)
-    ready = callbacks.arm(connection, tables, batch_id, events, are_last=is_finished) if events else []
+    ready: list[ReadyJob] = []
+    if events:
+        ready = callbacks.arm(connection, tables, batch_id, waiting, events, are_last=is_finished)
     logger.debug("batch %s: fate %s, finished %s", batch_id, fate, is_finished)
     return Step(ready, *_tell_parent(connection, tables, batch, fate))
 

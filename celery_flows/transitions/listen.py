@@ -35,5 +35,7 @@ def listen(connection: Connection, tables: Tables, callback: NewCallback) -> lis
     batch = hold_unfinished(connection, tables, callback.announces_id, "shared")
     if batch.round > 1:
         callbacks.join_round(connection, tables, callback.id, batch.round)
-    has_come = batch.state is BatchState.FAILED and callback.event is Event.FAILURE
-    return callbacks.arm(connection, tables, callback.announces_id, [callback.event]) if has_come else []
+    if batch.state is not BatchState.FAILED or callback.event is not Event.FAILURE:
+        return []
+    waiting = callbacks.all_waiting(connection, tables, callback.announces_id)
+    return callbacks.arm(connection, tables, callback.announces_id, waiting, [callback.event])

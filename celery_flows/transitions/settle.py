@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery_flows.codec import seal
 from celery_flows.states import WRONG, JobState
 from celery_flows.store import jobs, tallies
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.executing import execute
 from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.relay import RELAYING, Relayed, relay
-from celery_flows.store.statements import execute
+from celery_flows.store.statements import Asked
 from celery_flows.store.tables import Tables
-from celery_flows.transitions.finalize import advance, report
+from celery_flows.transitions.finalize import advance, look, report
 from celery_flows.transitions.lose import accept_late
 from celery_flows.transitions.release import Released, release
 
@@ -35,33 +37,37 @@ def settle(
     Returns:
         Callbacks that became ready.
     """
-    if ending.state is JobState.COMPLETE:
-        relayed = _complete(database, ending)
-    else:
-        relayed = _fail(database, ending, batch_id)
     went_wrong = ending.state in WRONG
+    # Where others wait for the job, there is something to be done before anything can be seen.
+    behind = [] if batch_id is None or ending.blocks else [look(batch_id, went_wrong=went_wrong)]
+    relayed = _fail(database, ending, batch_id, behind) if went_wrong else _complete(database, ending, behind)
     return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, relayed=relayed)
 
 
-def _complete(database: Database, ending: Ending) -> Relayed:
-    """Write a success."""
+def _complete(database: Database, ending: Ending, behind: Sequence[Asked]) -> Relayed:
+    """Write a success, and look behind it."""
     values = _sealed(database.tables, ending)
     if ending.blocks and database.dialect in RELAYING:
         relayed = Relayed.stored(database.tables, database.run(relay, **values)[1])
         if relayed is not None:
             return relayed
-    number, rows = database.run(jobs.complete, **values)
+    number, relayed = _end(database, (jobs.complete, values), behind)
     if number == 0 and ending.token is not None:
         accept_late(database, ending.id, ending.token, ending.result)
-    return Relayed([], is_left=number == 0 or bool(rows and rows[0][0]))
+    return relayed
 
 
-def _fail(database: Database, ending: Ending, batch_id: str | None) -> Relayed:
-    """Write that it went wrong, and count that."""
-    values = ending.values()
+def _fail(database: Database, ending: Ending, batch_id: str | None, behind: Sequence[Asked]) -> Relayed:
+    """Write that it went wrong, count that, and look behind it."""
+    values = ending.values() | {"at_batch": batch_id, "at_slot": tallies.slot()}
     values["to_message"] = seal(database.tables.codec, values["to_message"])
-    number, rows = database.run(jobs.fail, at_batch=batch_id, at_slot=tallies.slot(), **values)
-    return Relayed([], is_left=number == 0 or bool(rows and rows[0][0]))
+    return _end(database, (jobs.fail, values), behind)[1]
+
+
+def _end(database: Database, outcome: Asked, behind: Sequence[Asked]) -> tuple[int, Relayed]:
+    (number, rows), *looks = database.run_in_turn(outcome, *behind)
+    is_left = number == 0 or bool(rows and rows[0][0])
+    return number, Relayed([], is_left, looks[0][1] if looks and not is_left else None)
 
 
 def complete_within(connection: Connection, tables: Tables, ending: Ending) -> Relayed | None:
@@ -119,4 +125,5 @@ def follow(
     if not went_wrong and any(job.batch_id == batch_id for job in ready):
         # What has just become ready will end after this job, and whoever ends it looks after that.
         return ready
-    return [*ready, *advance(database, batch_id, went_wrong=went_wrong)]
+    seen = None if relayed is None else relayed.seen
+    return [*ready, *advance(database, batch_id, went_wrong=went_wrong, seen=seen)]
