@@ -22,6 +22,9 @@ on_servers = pytest.mark.parametrize("database_kind", ["postgresql", "mariadb"],
 #: Runs a test on PostgreSQL.
 on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
+#: Runs a test where a statement can't do what two can: on all but PostgreSQL.
+on_others = pytest.mark.parametrize("database_kind", ["sqlite", "mariadb"], indirect=True)
+
 #: Runs a test on SQLite.
 on_sqlite = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +30,32 @@ def listening(database: Database, folder: Path) -> Iterator[Said]:
 
 
 @contextmanager
+def round_trips(database: Database, folder: Path) -> Iterator[Callable[[], int]]:
+    """Count how often PostgreSQL is waited for, on connections opened from now on."""
+    database.close()
+    with _traced(database, folder) as lines:
+        # Whatever is sent before anything is received is sent at once.
+        yield lambda: sum(one[1] == "F" and other[1] == "B" for one, other in pairwise(lines()))
+    database.close()
+
+
+@contextmanager
 def _postgresql(database: Database, folder: Path) -> Iterator[Said]:
+    """A statement is a Query, or an Execute of what was parsed before; a Sync ends a round trip."""
+
+    def said() -> list[str]:
+        return [
+            " ".join(line[3:])
+            for line in lines()
+            if len(line) > 3 and line[1] == "F" and line[3] in ("Query", "Parse", "Execute", "Sync")
+        ]
+
+    with _traced(database, folder) as lines:
+        yield lambda: _statements(said())
+
+
+@contextmanager
+def _traced(database: Database, folder: Path) -> Iterator[Callable[[], list[list[str]]]]:
     """The client library itself writes down each message that goes over the wire."""
     trace = folder / "libpq.trace"
     file = os.open(trace, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -37,17 +63,13 @@ def _postgresql(database: Database, folder: Path) -> Iterator[Said]:
     def trace_it(connection: Any, record: Any) -> None:
         connection.pgconn.trace(file)
 
-    def said() -> list[str]:
-        # A statement is a Query, or an Execute of what was parsed before; a Sync ends a round trip.
-        lines = (line.split("\t") for line in trace.read_text(errors="replace").splitlines())
-        return [
-            " ".join(line[3:])
-            for line in lines
-            if len(line) > 3 and line[1] == "F" and line[3] in ("Query", "Parse", "Execute", "Sync")
-        ]
-
     event.listen(database.engine, "connect", trace_it)
-    yield lambda: _statements(said())
+
+    def lines() -> list[list[str]]:
+        every = (line.split("\t") for line in trace.read_text(errors="replace").splitlines())
+        return [line for line in every if len(line) > 1]
+
+    yield lines
     os.close(file)
 
 

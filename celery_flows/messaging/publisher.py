@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -18,7 +19,7 @@ from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
-from celery_flows.messaging.mould import pipelined
+from celery_flows.messaging.mould import Foundry, pipelined
 from celery_flows.messaging.template import Patterns
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
@@ -89,7 +90,11 @@ class Publisher:
             return len(chunk)
         sent: list[Published] = []
         try:
-            with at_work(chunk), self._app.producer_pool.acquire(block=True) as pooled, pipelined(pooled) as pipe:
+            with (
+                at_work(chunk),
+                self._app.producer_pool.acquire(block=True) as pooled,
+                _pipe(pooled, chunk) as pipe,
+            ):
                 producer = NotingProducer(pooled)
                 patterns = Patterns(self._app, producer, pipe)
                 for job in chunk:
@@ -176,6 +181,11 @@ class NotingProducer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
+
+
+def _pipe(producer: Any, chunk: Sequence[ReadyJob]) -> AbstractContextManager[Foundry | None]:
+    """A pipeline, where there is something to save: one message in it costs two clients."""
+    return pipelined(producer) if len(chunk) > 1 else nullcontext()
 
 
 def _delay(options: str) -> float:

@@ -9,20 +9,26 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from celery_flows.codec import Codec
 from celery_flows.store import forking
 from celery_flows.store.clock import Clock
-from celery_flows.store.cursors import Cursors
 from celery_flows.store.executing import PIPELINE, SHARED, SINGLE, begin_as, say_now
-from celery_flows.store.failures import is_database_error, is_missing_table, is_unavailable, is_victim, raised
+from celery_flows.store.failures import (
+    is_database_error,
+    is_missing_table,
+    is_unavailable,
+    is_victim,
+    was_lost,
+)
 from celery_flows.store.pipeline import Pipeline, has_pipeline
 from celery_flows.store.sessions import BEGIN, CONNECT, spare_rollbacks
+from celery_flows.store.singles import ATTEMPTS, Singles
 from celery_flows.store.statements import Answer, Asked, Statement
 from celery_flows.store.tables import Tables, tables
 from celery_flows.store.urls import driver_missing, read_url
@@ -39,9 +45,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: How often a transaction that the database chose as a deadlock's victim is run again.
-_ATTEMPTS: Final = 10
 
 #: Where a connection keeps when it last read, and for how many seconds it is not tried before it reads again.
 _USED_AT: Final = "celery_flows_used_at"
@@ -95,7 +98,7 @@ class Database:
         self._lock = threading.RLock()
         self._pid = 0
         self._engine: Engine | None = None
-        self._cursors: WeakKeyDictionary[Engine, Cursors] = WeakKeyDictionary()
+        self._singles = Singles(self.tables)
         # The driver's connections, by identity, that are in use for single reads.
         self._reading: set[int] = set()
         _databases.add(self)
@@ -173,7 +176,7 @@ class Database:
         the commit; whether a commit that got no answer took place, nobody knows.
         """
         # Who has begun the transaction must run it again, not we.
-        attempts = 1 if self.is_joined else _ATTEMPTS
+        attempts = 1 if self.is_joined else ATTEMPTS
         for attempt in range(1, attempts + 1):
             is_done = False
             try:
@@ -182,7 +185,7 @@ class Database:
                     is_done = True
                 return result
             except DBAPIError as error:
-                if attempt == attempts or not (is_victim(error) or (not is_done and _was_lost(error, attempt))):
+                if attempt == attempts or not (is_victim(error) or (not is_done and was_lost(error, attempt))):
                     raise
                 time.sleep(0.005 * attempt)
         raise AssertionError("unreachable")
@@ -279,34 +282,7 @@ class Database:
 
         Over psycopg that is one round trip. If one fails, all may be run again.
         """
-        engine = self.engine
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self._run_once(engine, asked)
-            except DBAPIError as error:
-                if attempt == _ATTEMPTS or not (is_victim(error) or _was_lost(error, attempt)):
-                    raise
-                time.sleep(0.005 * (attempt - 1))
-        raise AssertionError("unreachable")
-
-    def _run_once(self, engine: Engine, asked: Sequence[Asked]) -> list[Answer]:
-        connection = _connect(engine)
-        try:
-            pipeline: Pipeline | None = engine.get_execution_options().get(PIPELINE)
-            if pipeline is not None:
-                return pipeline.run(connection, [pipeline.said(*one) for one in asked])
-            cursors = self._cursors.get(engine)
-            if cursors is None:
-                cursors = self._cursors[engine] = Cursors(self.tables, engine.dialect)
-            return cursors.run(connection, asked, is_joined=self.is_joined)
-        except engine.dialect.loaded_dbapi.Error as error:
-            problem = raised(error, engine, connection.dbapi_connection, asked)
-            if problem.connection_invalidated:
-                connection.invalidate(error)
-                engine.dispose()
-            raise problem from error
-        finally:
-            connection.close()
+        return self._singles.run_in_turn(self.engine, asked, lambda: self.is_joined)
 
     def close(self) -> None:
         """Close all connections of this process. The next use opens new ones."""
@@ -330,17 +306,3 @@ def _forget_threads() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_threads)
-
-
-def _was_lost(error: DBAPIError, attempt: int) -> bool:
-    """Whether a connection that had been idle was gone; a new one is tried, not many."""
-    return error.connection_invalidated and attempt < 3
-
-
-def _connect(engine: Engine) -> PoolProxiedConnection:
-    driver_error = engine.dialect.loaded_dbapi.Error
-    try:
-        return engine.raw_connection()
-    except driver_error as error:
-        # As SQLAlchemy would have wrapped it, had the statement gone through it.
-        raise DBAPIError.instance(None, None, error, driver_error, dialect=engine.dialect) from error

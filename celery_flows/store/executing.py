@@ -7,6 +7,7 @@ to be said later is said with what is said next, at the latest with the commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -85,13 +86,10 @@ def _say(
     """Say what was to be said later, and this; give the rows of this."""
     before = connection.info.pop(_LATER, [])
     options = connection.get_execution_options()
+    every = [*before, *said]
+    transactions = [[one] for one in every] if options.get(SINGLE) else [every]
     try:
-        answers = pipeline.run(
-            connection.connection,
-            [*before, *said],
-            in_one=not options.get(SINGLE),
-            is_preparing=not options.get(SHARED),
-        )
+        answers = pipeline.run(connection.connection, transactions, is_preparing=not options.get(SHARED))
     except connection.dialect.loaded_dbapi.Error as error:
         problem = raised(error, connection.engine, connection.connection.dbapi_connection, asked)
         if problem.connection_invalidated:
@@ -105,6 +103,16 @@ def say_now(connection: Connection) -> None:
     """Say what was to be said later, as somebody is about to use the connection otherwise."""
     if connection.info.get(_LATER):
         _say(connection, connection.get_execution_options()[PIPELINE], [])
+
+
+def _commit(connection: Connection) -> None:
+    try:
+        _say(connection, connection.get_execution_options()[PIPELINE], [_COMMIT])
+    except BaseException:
+        # For SQLAlchemy the transaction has ended, whatever became of its commit.
+        with suppress(Exception):
+            connection.connection.rollback()
+        raise
 
 
 def begin_as(engine: Engine, begin: str) -> None:
@@ -133,7 +141,7 @@ def begin_as(engine: Engine, begin: str) -> None:
         later = connection.info.get(_LATER)
         # What has said nothing has not begun.
         if later and later[-1] is not first:
-            _say(connection, connection.get_execution_options()[PIPELINE], [_COMMIT])
+            _commit(connection)
         connection.info.pop(_LATER, None)
 
     @event.listens_for(engine, "rollback")

@@ -9,13 +9,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from celery_flows.store.pipeline import FORGOTTEN
 from celery_flows.store.statements import Asked
 
 #: What says that a transaction lost against another and may simply be run again:
 #: SQLSTATE of PostgreSQL, error numbers of MySQL and MariaDB (deadlock, lock wait timeout).
-#: Or against what was prepared before it, and is no longer: psycopg lets its session forget everything after a
-#: ROLLBACK or a DROP, and a plan that was made before a migration may not be good after it.
-_VICTIM_STATES: Final = ("40001", "40P01", "26000", "0A000")
+_VICTIM_STATES: Final = ("40001", "40P01", *FORGOTTEN)
 _VICTIM_NUMBERS: Final = (1213, 1205, 1020)
 
 #: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
@@ -30,6 +29,11 @@ def is_victim(error: DBAPIError) -> bool:
         return True
     number = cause.args[0] if cause is not None and cause.args else None
     return number in _VICTIM_NUMBERS or "database is locked" in str(cause)
+
+
+def was_lost(error: DBAPIError, attempt: int) -> bool:
+    """Whether a connection that had been idle was gone; a new one is tried, not many."""
+    return error.connection_invalidated and attempt < 3
 
 
 def is_database_error(error: BaseException) -> bool:

@@ -34,6 +34,10 @@ _DOUBLE: Final = 701
 #: The least number that is too large for an integer.
 _SMALL: Final = 1 << 31
 
+#: What says that a prepared statement is not there any more, or no longer good: psycopg lets its session forget
+#: everything after a ROLLBACK or a DROP, and a plan that was made before a migration need not fit after it.
+FORGOTTEN: Final = ("26000", "0A000")
+
 #: No name is used twice: one that failed to be prepared, or is no longer valid, may or may not be there.
 _numbers = count()
 
@@ -42,9 +46,14 @@ class Said(NamedTuple):
     """A statement as it goes over the wire."""
 
     sql: bytes
-    values: Sequence[bytes | None] = ()
+    values: tuple[bytes | None, ...] = ()
     #: What the values are, by PostgreSQL's numbers for types.
-    types: Sequence[int] = ()
+    types: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What it is prepared for: the same words, and values of the same types."""
+        return (self.sql, *self.types)
 
 
 class Pipeline:
@@ -58,66 +67,82 @@ class Pipeline:
     def said(self, statement: Statement, values: Values) -> Said:
         """What is sent for a statement."""
         prepared = self._prepared[statement]
+        # PostgreSQL says in one statement what others say in two.
+        assert prepared.then is None
         given = prepared.given(values)
-        return Said(prepared.sql.encode(), [_text(one) for one in given], [_type(one) for one in given])
+        return Said(prepared.sql.encode(), tuple(map(_text, given)), tuple(map(_type, given)))
 
     def run(
         self,
         connection: PoolProxiedConnection,
-        said: Sequence[Said],
+        transactions: Sequence[Sequence[Said]],
         *,
-        in_one: bool = False,
         is_preparing: bool = True,
     ) -> list[Answer]:
-        """Run statements in turn: each as a transaction of its own, whatever became of those before it.
+        """Run transactions in turn, each whatever became of those before it.
 
         Args:
-            in_one: they are of one transaction instead; the first that fails is the last.
-            is_preparing: whether the server is to remember them.
+            transactions: statements that stand or fall together: the first that fails is the last. Where one of
+                them begins a transaction, what follows is in that until it ends.
+            is_preparing: whether the server is to remember the statements.
+
+        Returns:
+            What came of each statement, in one row.
 
         Raises:
             psycopg.Error: of the first that failed, once all have ended, or of a connection that is lost.
         """
         driver_connection: Any = connection.dbapi_connection
+        names: dict[Any, bytes] | None = connection.info.setdefault(_NAMES, {})
         # As the user has set it: a pooler may give each transaction another session.
         if not is_preparing or driver_connection.prepare_threshold is None:
             names = None
-        else:
-            names = connection.info.setdefault(_NAMES, {})
         try:
-            answers = self._exchange(driver_connection.pgconn, names, said, in_one=in_one)
+            answers = self._exchange(driver_connection.pgconn, names, transactions)
         except BaseException:
             # Of no more use: what it will answer belongs to nothing that will be asked.
             driver_connection.close()
             raise
         for answer in answers:
             if not self._is_good(answer):
-                # What is wrong may be that something is no longer prepared.
-                connection.info.pop(_NAMES, None)
-                raise self._error(answer)
+                error = self._error(answer)
+                if names and getattr(error, "sqlstate", None) in FORGOTTEN:
+                    names.clear()
+                raise error
         return [self._read(driver_connection, answer) for answer in answers]
 
     def _exchange(
-        self, line: Any, names: dict[tuple[Any, ...], bytes] | None, said: Sequence[Said], *, in_one: bool
+        self, line: Any, names: dict[Any, bytes] | None, transactions: Sequence[Sequence[Said]]
     ) -> list[Any]:
         """Send statements, and receive for each its result, or what is wrong with it."""
         line.enter_pipeline_mode()
-        commands = []
-        for number, one in enumerate(said, 1):
-            commands.append(_send(line, names, one))
-            if not in_one or number == len(said):
-                line.pipeline_sync()
+        new: list[Any] = []
+        for said in transactions:
+            for one in said:
+                if names is None:
+                    line.send_query_params(one.sql, one.values, one.types)
+                else:
+                    line.send_query_prepared(_name(line, names, new, one), one.values)
+            line.pipeline_sync()
         poll = select.poll()
         poll.register(line.socket, select.POLLIN)
-        answers = []
-        for number, number_of_results in enumerate(commands, 1):
-            results = [self._result(line, poll) for _ in range(number_of_results)]
-            answers.append(next((one for one in results if not self._is_good(one)), results[-1]))
-            if not in_one or number == len(said):
-                # That the server has come to where it was told to synchronize.
-                _next_result(line, poll)
+        answers: list[Any] = []
+        for said in transactions:
+            answers += [self._answer(line, poll, names, new, one) for one in said]
+            # That the server has come to where it was told to synchronize.
+            _next_result(line, poll)
         line.exit_pipeline_mode()
         return answers
+
+    def _answer(self, line: Any, poll: Any, names: dict[Any, bytes] | None, new: list[Any], one: Said) -> Any:
+        prepared = None
+        if names is not None and one.key in new:
+            new.remove(one.key)
+            prepared = self._result(line, poll)
+            if not self._is_good(prepared):
+                del names[one.key]
+        answer = self._result(line, poll)
+        return answer if prepared is None or self._is_good(prepared) else prepared
 
     def _result(self, line: Any, poll: Any) -> Any:
         result = _next_result(line, poll)
@@ -163,19 +188,14 @@ def _numbering(dialect: Dialect) -> Dialect:
     return made
 
 
-def _send(line: Any, names: dict[tuple[Any, ...], bytes] | None, one: Said) -> int:
-    """Send a statement, for the server to remember where names are given: how many results will come of it."""
-    if names is None:
-        line.send_query_params(one.sql, one.values, one.types)
-        return 1
-    key = (one.sql, *one.types)
-    name = names.get(key)
-    is_new = name is None
+def _name(line: Any, names: dict[Any, bytes], new: list[Any], one: Said) -> bytes:
+    """The name of a statement, which is prepared where it has none."""
+    name = names.get(one.key)
     if name is None:
-        name = names[key] = b"celery_flows_%d" % next(_numbers)
+        name = names[one.key] = b"celery_flows_%d" % next(_numbers)
         line.send_prepare(name, one.sql, one.types)
-    line.send_query_prepared(name, one.values)
-    return 2 if is_new else 1
+        new.append(one.key)
+    return name
 
 
 def _text(value: str | float | None) -> bytes | None:

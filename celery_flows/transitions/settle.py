@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from celery_flows.codec import seal
@@ -39,12 +38,12 @@ def settle(
     """
     went_wrong = ending.state in WRONG
     # Where others wait for the job, there is something to be done before anything can be seen.
-    behind = [] if batch_id is None or ending.blocks else [look(batch_id, went_wrong=went_wrong)]
+    behind = None if batch_id is None or ending.blocks else look(batch_id, went_wrong=went_wrong)
     relayed = _fail(database, ending, batch_id, behind) if went_wrong else _complete(database, ending, behind)
     return follow(database, ending.id, batch_id, announces_id, went_wrong=went_wrong, relayed=relayed)
 
 
-def _complete(database: Database, ending: Ending, behind: Sequence[Asked]) -> Relayed:
+def _complete(database: Database, ending: Ending, behind: Asked | None) -> Relayed:
     """Write a success, and look behind it."""
     values = _sealed(database.tables, ending)
     if ending.blocks and database.dialect in RELAYING:
@@ -57,15 +56,15 @@ def _complete(database: Database, ending: Ending, behind: Sequence[Asked]) -> Re
     return relayed
 
 
-def _fail(database: Database, ending: Ending, batch_id: str | None, behind: Sequence[Asked]) -> Relayed:
+def _fail(database: Database, ending: Ending, batch_id: str | None, behind: Asked | None) -> Relayed:
     """Write that it went wrong, count that, and look behind it."""
     values = ending.values() | {"at_batch": batch_id, "at_slot": tallies.slot()}
     values["to_message"] = seal(database.tables.codec, values["to_message"])
     return _end(database, (jobs.fail, values), behind)[1]
 
 
-def _end(database: Database, outcome: Asked, behind: Sequence[Asked]) -> tuple[int, Relayed]:
-    (number, rows), *looks = database.run_in_turn(outcome, *behind)
+def _end(database: Database, outcome: Asked, behind: Asked | None) -> tuple[int, Relayed]:
+    (number, rows), *looks = database.run_in_turn(outcome, *([] if behind is None else [behind]))
     is_left = number == 0 or bool(rows and rows[0][0])
     return number, Relayed([], is_left, looks[0][1] if looks and not is_left else None)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from locks import beside, on_servers, outcome
+from locks import beside, on_others, on_servers, outcome
 from scenes import batch_row, count, enroll_jobs, make_batch, row, running_batch, state_of, tally
 from sqlalchemy.sql import ClauseElement
 
@@ -59,6 +59,7 @@ def test_a_transaction_stands_or_falls_as_a_whole(database: Database) -> None:
     assert count(database, "batches") == 1
 
 
+@on_others
 def test_two_statements_stand_or_fall_together(database: Database) -> None:
     """What the second one breaks on, the first has not written; and without a hit there is no second."""
     make_batch(database, id="hit")
