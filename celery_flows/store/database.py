@@ -158,7 +158,7 @@ class Database:
             self._clock.stand_in(engine)
         if self.dialect == "sqlite":
             forking.guard(engine)
-        if has_pipeline(engine.dialect):
+        if PIPELINE not in execution_options and has_pipeline(engine.dialect):
             engine.update_execution_options(**{PIPELINE: Pipeline(self.tables, engine.dialect)})
         begin_as(engine, BEGIN[self.dialect])
 
@@ -181,6 +181,9 @@ class Database:
             is_done = False
             try:
                 with self._transaction() as connection:
+                    if attempt > 1:
+                        # It relies on nothing that was prepared before.
+                        connection.execution_options(**{SHARED: True})
                     result = work(connection, *args, **kwargs)
                     is_done = True
                 return result

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from celery_flows.store.pipeline import FORGOTTEN
-from celery_flows.store.statements import Asked
+from celery_flows.store.pipeline import STALE
 
 #: What says that a transaction lost against another and may simply be run again:
 #: SQLSTATE of PostgreSQL, error numbers of MySQL and MariaDB (deadlock, lock wait timeout).
-_VICTIM_STATES: Final = ("40001", "40P01", *FORGOTTEN)
+_VICTIM_STATES: Final = ("40001", "40P01")
 _VICTIM_NUMBERS: Final = (1213, 1205, 1020)
 
 #: What says that a table is missing: SQLSTATE of PostgreSQL, error number of MySQL and MariaDB.
@@ -25,7 +23,7 @@ _MISSING_TABLE_NUMBER: Final = 1146
 def is_victim(error: DBAPIError) -> bool:
     """Whether the database gave up this transaction for what is no fault of its own."""
     cause = error.orig
-    if getattr(cause, "sqlstate", None) in _VICTIM_STATES:
+    if getattr(cause, "sqlstate", None) in _VICTIM_STATES or getattr(cause, STALE, False):
         return True
     number = cause.args[0] if cause is not None and cause.args else None
     return number in _VICTIM_NUMBERS or "database is locked" in str(cause)
@@ -49,15 +47,15 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and (error.connection_invalidated or isinstance(error, OperationalError))
 
 
-def raised(error: Exception, engine: Engine, connection: Any, asked: Sequence[Asked]) -> DBAPIError:
+def raised(error: Exception, engine: Engine, connection: Any, said: str) -> DBAPIError:
     """What SQLAlchemy would have made of a driver's error, had these statements gone through it."""
     dialect: Any = engine.dialect
     problem: Any = DBAPIError.instance(
-        "; ".join(statement.__name__ for statement, _ in asked),
-        [values for _, values in asked],
+        said,
+        [],
         error,
         dialect.loaded_dbapi.Error,
-        hide_parameters=engine.hide_parameters,
+        hide_parameters=True,
         connection_invalidated=dialect.is_disconnect(error, connection, None),
         dialect=dialect,
     )

@@ -1,4 +1,4 @@
-"""Statements in libpq's pipeline mode: several in one round trip, each a transaction of its own.
+"""Statements in libpq's pipeline mode: several in one round trip.
 
 A statement costs its process a third of what it does through a cursor, and an outcome and the look behind it wait
 for the server once. The look still begins after the outcome is committed: the server ends the transaction before a
@@ -11,9 +11,10 @@ one after the other.
 
 from __future__ import annotations
 
+import hashlib
 import select
 from collections.abc import Sequence
-from itertools import count
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Dialect, PoolProxiedConnection
@@ -21,9 +22,6 @@ from sqlalchemy import Dialect, PoolProxiedConnection
 from celery_flows.store.clock import follow
 from celery_flows.store.statements import Answer, PreparedStatements, Statement, Values
 from celery_flows.store.tables import Tables
-
-#: Where a connection keeps the names of what it has prepared, by what that says and the types it is given.
-_NAMES: Final = "celery_flows_names"
 
 #: Types by their numbers (pg_type.dat in PostgreSQL's source).
 _UNKNOWN: Final = 0
@@ -34,19 +32,27 @@ _DOUBLE: Final = 701
 #: The least number that is too large for an integer.
 _SMALL: Final = 1 << 31
 
-#: What says that a prepared statement is not there any more, or no longer good: psycopg lets its session forget
-#: everything after a ROLLBACK or a DROP, and a plan that was made before a migration need not fit after it.
-FORGOTTEN: Final = ("26000", "0A000")
+#: What is said of a prepared statement that is not there any more, or whose plan is outdated: psycopg lets its
+#: session forget everything after a ROLLBACK, a DROP or an ALTER, and a migration may change what a plan gives.
+_UNKNOWN_NAME: Final = "26000"
+_NOT_SUPPORTED: Final = "0A000"
 
-#: No name is used twice: one that failed to be prepared, or is no longer valid, may or may not be there.
-_numbers = count()
+#: What an error is marked with that says only so: whoever tries again, without preparing, gets through.
+STALE: Final = "celery_flows_stale"
+
+#: Where a connection keeps what it has prepared.
+_NAMES: Final = "celery_flows_names"
+
+
+#: How long the server is asked to give up a statement, in seconds.
+_PATIENCE: Final = 5.0
 
 
 class Said(NamedTuple):
-    """A statement as it goes over the wire."""
+    """A statement as the server takes it."""
 
-    sql: bytes
-    values: tuple[bytes | None, ...] = ()
+    sql: str
+    values: Sequence[str | int | float | None] = ()
     #: What the values are, by PostgreSQL's numbers for types.
     types: tuple[int, ...] = ()
 
@@ -61,7 +67,6 @@ class Pipeline:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._driver: Any = dialect.loaded_dbapi
-        self._status = self._driver.pq.ExecStatus
         self._prepared = PreparedStatements(tables, _numbering(dialect))
 
     def said(self, statement: Statement, values: Values) -> Said:
@@ -70,7 +75,7 @@ class Pipeline:
         # PostgreSQL says in one statement what others say in two.
         assert prepared.then is None
         given = prepared.given(values)
-        return Said(prepared.sql.encode(), tuple(map(_text, given)), tuple(map(_type, given)))
+        return Said(prepared.sql, given, tuple(map(_type, given)))
 
     def run(
         self,
@@ -81,93 +86,184 @@ class Pipeline:
     ) -> list[Answer]:
         """Run transactions in turn, each whatever became of those before it.
 
+        If it is interrupted, the connection is closed: what it would answer belongs to nothing that will be asked.
+
         Args:
             transactions: statements that stand or fall together: the first that fails is the last. Where one of
                 them begins a transaction, what follows is in that until it ends.
             is_preparing: whether the server is to remember the statements.
 
         Returns:
-            What came of each statement, in one row.
+            What came of each statement, in one list.
 
         Raises:
             psycopg.Error: of the first that failed, once all have ended, or of a connection that is lost.
         """
         driver_connection: Any = connection.dbapi_connection
-        names: dict[Any, bytes] | None = connection.info.setdefault(_NAMES, {})
+        names: _Names | None = connection.info.get(_NAMES) or connection.info.setdefault(_NAMES, _Names())
         # As the user has set it: a pooler may give each transaction another session.
         if not is_preparing or driver_connection.prepare_threshold is None:
             names = None
+        exchange = _Exchange(self._driver, driver_connection, names)
         try:
-            answers = self._exchange(driver_connection.pgconn, names, transactions)
+            answers = exchange.run(transactions)
         except BaseException:
-            # Of no more use: what it will answer belongs to nothing that will be asked.
-            driver_connection.close()
+            exchange.cancel()
             raise
         for answer in answers:
-            if not self._is_good(answer):
-                error = self._error(answer)
-                if names and getattr(error, "sqlstate", None) in FORGOTTEN:
-                    names.clear()
-                raise error
-        return [self._read(driver_connection, answer) for answer in answers]
+            if not exchange.is_good(answer):
+                raise exchange.error(answer)
+        return [exchange.read(answer) for answer in answers]
 
-    def _exchange(
-        self, line: Any, names: dict[Any, bytes] | None, transactions: Sequence[Sequence[Said]]
-    ) -> list[Any]:
+
+class _Names:
+    """What a session has been asked to remember."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[Any, ...], bytes] = {}
+        self._generation = 0
+
+    def new(self, one: Said) -> bytes:
+        """Name a statement: no other one is called so in any session, as a pooler may confuse them."""
+        digest = hashlib.sha256(repr(one.key).encode()).hexdigest()[:20]
+        name = self.known[one.key] = f"celery_flows_{digest}_{self._generation}".encode()
+        return name
+
+    def forget(self) -> None:
+        """Name all anew: under the old names they may be there or not."""
+        self.known.clear()
+        self._generation += 1
+
+
+class _Exchange:
+    """One conversation with the server."""
+
+    def __init__(self, driver: Any, connection: Any, names: _Names | None) -> None:
+        self._driver = driver
+        self._connection = connection
+        self._line = connection.pgconn
+        self._names = names
+        self._encoding = connection.info.encoding
+        # What is prepared on the way.
+        self._new: list[tuple[Any, ...]] = []
+        #: The first result that says what is wrong.
+        self._wrong: Any = None
+        self._status = driver.pq.ExecStatus
+
+    def run(self, transactions: Sequence[Sequence[Said]]) -> list[Any]:
         """Send statements, and receive for each its result, or what is wrong with it."""
+        try:
+            return self._run(transactions)
+        except self._driver.OperationalError as lost:
+            if self._wrong is None:
+                raise
+            # Why the server has ended the connection, it has said before.
+            raise self.error(self._wrong) from lost
+
+    def cancel(self) -> None:
+        """Let the server give up what it is at, and whatever that holds, and say nothing more."""
+        with suppress(Exception):
+            if self._line.transaction_status == self._driver.pq.TransactionStatus.ACTIVE:
+                self._connection.cancel_safe(timeout=_PATIENCE)
+        self._connection.close()
+
+    def _run(self, transactions: Sequence[Sequence[Said]]) -> list[Any]:
+        line = self._line
+        self._poll = select.poll()
+        self._poll.register(line.socket, select.POLLIN)
         line.enter_pipeline_mode()
-        new: list[Any] = []
         for said in transactions:
             for one in said:
-                if names is None:
-                    line.send_query_params(one.sql, one.values, one.types)
-                else:
-                    line.send_query_prepared(_name(line, names, new, one), one.values)
+                self._send(one)
             line.pipeline_sync()
-        poll = select.poll()
-        poll.register(line.socket, select.POLLIN)
         answers: list[Any] = []
         for said in transactions:
-            answers += [self._answer(line, poll, names, new, one) for one in said]
+            answers += [self._answer(one) for one in said]
             # That the server has come to where it was told to synchronize.
-            _next_result(line, poll)
+            self._next()
         line.exit_pipeline_mode()
         return answers
 
-    def _answer(self, line: Any, poll: Any, names: dict[Any, bytes] | None, new: list[Any], one: Said) -> Any:
-        prepared = None
-        if names is not None and one.key in new:
-            new.remove(one.key)
-            prepared = self._result(line, poll)
-            if not self._is_good(prepared):
-                del names[one.key]
-        answer = self._result(line, poll)
-        return answer if prepared is None or self._is_good(prepared) else prepared
+    def _send(self, one: Said) -> None:
+        line, names = self._line, self._names
+        values, types = [self._text(value) for value in one.values], list(one.types)
+        if names is None:
+            line.send_query_params(one.sql.encode(self._encoding), values, types)
+            return
+        name = names.known.get(one.key)
+        if name is None:
+            name = names.new(one)
+            line.send_prepare(name, one.sql.encode(self._encoding), types)
+            self._new.append(one.key)
+        line.send_query_prepared(name, values)
 
-    def _result(self, line: Any, poll: Any) -> Any:
-        result = _next_result(line, poll)
+    def _text(self, value: str | float | None) -> bytes | None:
+        if value is None:
+            return None
+        text = str(value)
+        if "\0" in text:
+            # It would end there.
+            raise self._driver.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        return text.encode(self._encoding)
+
+    def _answer(self, one: Said) -> Any:
+        if one.key in self._new:
+            self._new.remove(one.key)
+            prepared = self._result()
+            if not self.is_good(prepared):
+                assert self._names is not None
+                del self._names.known[one.key]
+                # Its execution was not tried.
+                self._result()
+                return prepared
+        return self._result()
+
+    def _result(self) -> Any:
+        result = self._next()
         if result is None:
-            raise self._driver.OperationalError(line.error_message.decode(errors="replace").strip())
+            raise self._driver.OperationalError(self._line.error_message.decode(errors="replace").strip())
+        if self._wrong is None and not self.is_good(result):
+            self._wrong = result
         # What follows a result says that it was the last one.
-        _next_result(line, poll)
+        self._next()
         return result
 
-    def _is_good(self, answer: Any) -> bool:
+    def _next(self) -> Any:
+        line = self._line
+        # What is left to be sent is sent as the server takes it, which may first want its answers to be read.
+        while line.flush():
+            self._poll.modify(line.socket, select.POLLIN | select.POLLOUT)
+            self._poll.poll()
+            line.consume_input()
+            self._poll.modify(line.socket, select.POLLIN)
+        while line.is_busy():
+            self._poll.poll()
+            line.consume_input()
+        return line.get_result()
+
+    def is_good(self, answer: Any) -> bool:
+        """Whether a result is none that says what is wrong."""
         return answer.status in (self._status.TUPLES_OK, self._status.COMMAND_OK)
 
-    def _error(self, answer: Any) -> BaseException:
-        state = answer.error_field(self._driver.pq.DiagnosticField.SQLSTATE)
+    def error(self, answer: Any) -> Exception:
+        """What psycopg would raise."""
+        field = answer.error_field(self._driver.pq.DiagnosticField.SQLSTATE)
+        state = "" if field is None else field.decode()
         try:
-            kind = self._driver.errors.lookup(state.decode())
-        except (AttributeError, KeyError):
+            kind = self._driver.errors.lookup(state)
+        except KeyError:
             kind = self._driver.DatabaseError
-        error: BaseException = kind(answer.error_message.decode(errors="replace").strip(), info=answer)
+        error: Exception = kind(answer.error_message.decode(self._encoding, "replace").strip(), info=answer)
+        if self._names is not None and state in (_UNKNOWN_NAME, _NOT_SUPPORTED):
+            self._names.forget()
+            setattr(error, STALE, True)
         return error
 
-    def _read(self, driver_connection: Any, answer: Any) -> Answer:
+    def read(self, answer: Any) -> Answer:
+        """The number of rows touched, and the rows."""
         if answer.status == self._status.COMMAND_OK:
             return answer.command_tuples or 0, []
-        reader = self._driver.adapt.Transformer(driver_connection)
+        reader = self._driver.adapt.Transformer(self._connection)
         reader.set_pgresult(answer)
         return answer.ntuples, reader.load_rows(0, answer.ntuples, tuple)
 
@@ -188,35 +284,8 @@ def _numbering(dialect: Dialect) -> Dialect:
     return made
 
 
-def _name(line: Any, names: dict[Any, bytes], new: list[Any], one: Said) -> bytes:
-    """The name of a statement, which is prepared where it has none."""
-    name = names.get(one.key)
-    if name is None:
-        name = names[one.key] = b"celery_flows_%d" % next(_numbers)
-        line.send_prepare(name, one.sql, one.types)
-        new.append(one.key)
-    return name
-
-
-def _text(value: str | float | None) -> bytes | None:
-    return None if value is None else str(value).encode()
-
-
 def _type(value: str | int | float | None) -> int:
     """PostgreSQL's number for the type of a value; what a text or a NULL is, the statement says."""
     if isinstance(value, int):
         return _INTEGER if -_SMALL <= value < _SMALL else _BIG_INTEGER
     return _DOUBLE if isinstance(value, float) else _UNKNOWN
-
-
-def _next_result(line: Any, poll: Any) -> Any:
-    # What is left to be sent is sent as the server takes it, which may first want its answers to be read.
-    while line.flush():
-        poll.modify(line.socket, select.POLLIN | select.POLLOUT)
-        poll.poll()
-        line.consume_input()
-        poll.modify(line.socket, select.POLLIN)
-    while line.is_busy():
-        poll.poll()
-        line.consume_input()
-    return line.get_result()

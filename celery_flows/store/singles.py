@@ -11,9 +11,8 @@ from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.exc import DBAPIError
 
 from celery_flows.store.cursors import Cursors
-from celery_flows.store.executing import PIPELINE
+from celery_flows.store.executing import pipeline_of
 from celery_flows.store.failures import is_victim, raised, was_lost
-from celery_flows.store.pipeline import Pipeline
 from celery_flows.store.statements import Answer, Asked
 from celery_flows.store.tables import Tables
 
@@ -36,23 +35,26 @@ class Singles:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._run_once(engine, asked, is_joined)
+                # What is tried again relies on nothing that was prepared.
+                return self._run_once(engine, asked, is_joined, is_preparing=attempt == 1)
             except DBAPIError as error:
                 if attempt == ATTEMPTS or not (is_victim(error) or was_lost(error, attempt)):
                     raise
                 time.sleep(0.005 * (attempt - 1))
         raise AssertionError("unreachable")
 
-    def _run_once(self, engine: Engine, asked: Sequence[Asked], is_joined: Callable[[], bool]) -> list[Answer]:
-        pipeline: Pipeline | None = engine.get_execution_options().get(PIPELINE)
+    def _run_once(
+        self, engine: Engine, asked: Sequence[Asked], is_joined: Callable[[], bool], *, is_preparing: bool
+    ) -> list[Answer]:
+        pipeline = pipeline_of(engine)
         if pipeline is not None:
             said = [[pipeline.said(*one)] for one in asked]
-            return _on_connection(engine, asked, lambda connection: pipeline.run(connection, said))
+            return _on_connection(engine, asked, lambda one: pipeline.run(one, said, is_preparing=is_preparing))
         cursors = self._cursors.get(engine)
         if cursors is None:
             cursors = self._cursors[engine] = Cursors(self._tables, engine.dialect)
         is_part = is_joined()
-        return _on_connection(engine, asked, lambda connection: cursors.run(connection, asked, is_joined=is_part))
+        return _on_connection(engine, asked, lambda one: cursors.run(one, asked, is_joined=is_part))
 
 
 def _on_connection(
@@ -63,11 +65,16 @@ def _on_connection(
     try:
         return run(connection)
     except engine.dialect.loaded_dbapi.Error as error:
-        problem = raised(error, engine, connection.dbapi_connection, asked)
+        said = "; ".join(statement.__name__ for statement, _ in asked)
+        problem = raised(error, engine, connection.dbapi_connection, said)
         if problem.connection_invalidated:
             connection.invalidate(error)
             engine.dispose()
         raise problem from error
+    except BaseException as error:
+        # What it will answer is what the next one would take for its own.
+        connection.invalidate(error)
+        raise
     finally:
         connection.close()
 

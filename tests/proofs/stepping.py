@@ -19,7 +19,8 @@ from locks import DEADLINE
 from proofs.footprints import Footprint, Footsteps
 
 from celery_flows.store.database import Database
-from celery_flows.store.statements import Prepared
+from celery_flows.store.executing import PIPELINE
+from celery_flows.store.statements import Answer, Asked, prepare
 
 Act = Callable[[Database], Any]
 
@@ -37,7 +38,9 @@ class Gated(Database):
     _is_in_transaction = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        # Statement by statement, as others come between those of one round trip too.
+        options = kwargs.pop("engine_options", {}) | {"execution_options": {PIPELINE: False}}
+        super().__init__(*args, **kwargs, engine_options=options)
         self.footsteps = Footsteps()
 
     def _make_engine(self) -> sa.Engine:
@@ -50,11 +53,15 @@ class Gated(Database):
         sa.event.listen(engine, "rollback", self._rollback)
         return engine
 
-    def _run_once(self, engine: sa.Engine, prepared: Prepared, values: dict[str, Any]) -> tuple[int, list[Any]]:
-        said = f"{prepared.sql}; {prepared.then.sql}" if prepared.then else prepared.sql
-        self._pass(said)
-        self.footsteps.alone(said)
-        return super()._run_once(engine, prepared, values)
+    def run_in_turn(self, *asked: Asked) -> list[Answer]:
+        found = []
+        for statement, values in asked:
+            prepared = prepare(statement, self.tables, self.engine.dialect)
+            said = f"{prepared.sql}; {prepared.then.sql}" if prepared.then else prepared.sql
+            self._pass(said)
+            self.footsteps.alone(said)
+            found += super().run_in_turn((statement, values))
+        return found
 
     def _note_connection(self, connection: Any, record: Any, proxy: Any) -> None:
         if self.dialect == "postgresql":

@@ -28,8 +28,13 @@ Pair = tuple[Callable[[Database], None], list[Act]]
 
 def no_check_under_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Believe the probe, which was made before the lock was held."""
-    gather = evidence.gather
-    patch.setattr(evidence, "gather", lambda *asked: gather(*asked)._replace(unfinished=None))
+    hear = evidence.hear
+
+    def believe(*asked: Any) -> Any:
+        heard = hear(*asked)
+        return heard._replace(known=heard.known._replace(unfinished=None))
+
+    patch.setattr(evidence, "hear", believe)
 
 
 def no_check_by_adders(patch: pytest.MonkeyPatch) -> None:
@@ -54,6 +59,7 @@ def no_shared_lock(patch: pytest.MonkeyPatch) -> None:
 def no_exclusive_lock(patch: pytest.MonkeyPatch) -> None:
     """Who decides about a batch, cancels or retries it, looks at it without holding it."""
     _no_lock(patch, "exclusive")
+    patch.setattr(evidence, "standing_exclusive", batches._STANDING[None])
 
 
 def repeatable_read(patch: pytest.MonkeyPatch) -> None:

@@ -347,6 +347,80 @@ def test_who_is_interrupted_leaves_no_answer_to_the_next(database: Database) -> 
     assert database.run(me)[1] != [(number,)]
 
 
+def test_who_is_interrupted_in_a_transaction_hears_of_that_and_of_nothing_else(database: Database) -> None:
+    """It is not run again, and the next one finds a connection that is good."""
+    batch_id, tries = make_batch(database), []
+
+    def wait(connection: Connection) -> None:
+        tries.append(1)
+        execute(connection, database.tables, rename, at_id=batch_id, to_text="lost")
+        execute(connection, database.tables, slowly)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        with pytest.raises(Interrupted):
+            database.transact(wait)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    transaction = database.begin()
+    execute(transaction.connection, database.tables, told, at_id=batch_id)
+    transaction.commit()
+    assert (tries, batch_row(database, batch_id).description) == ([1], None)
+
+
+def test_why_a_connection_was_ended_is_told(database: Database) -> None:
+    """The server says it before it goes."""
+    killer = sa.create_engine(database.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    transaction = database.begin()
+    number = transaction.connection.exec_driver_sql(ME).scalar_one()
+    waiting = beside(execute, transaction.connection, database.tables, slowly)
+    asleep = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {number} AND wait_event = 'PgSleep'"
+    with killer.connect() as other:
+        wait_until(lambda: bool(other.exec_driver_sql(asleep).scalar()), "it waits")
+        other.exec_driver_sql(f"SELECT pg_terminate_backend({number})")
+    with pytest.raises(sa.exc.OperationalError, match="administrator command") as caught:
+        outcome(waiting)
+    assert caught.value.connection_invalidated
+    transaction.roll_back()
+
+
+def test_a_transaction_that_a_task_has_ended_begins_anew(database: Database) -> None:
+    """What follows is part of one, and not committed by itself."""
+    batch_id = make_batch(database)
+    for way in (execute, execute_later):
+        transaction = database.begin()
+        transaction.connection.commit()
+        way(transaction.connection, database.tables, rename, at_id=batch_id, to_text="lost")
+        transaction.roll_back()
+    assert batch_row(database, batch_id).description is None
+
+
+def test_a_text_is_in_the_encoding_of_the_connection(new_database_url: Callable[[], str]) -> None:
+    """Not all are UTF-8."""
+    url = sa.make_url(new_database_url()).update_query_dict({"client_encoding": "latin1"})
+    own = Database(url)
+
+    def length(tables: Tables, dialect: str) -> ClauseElement:
+        text = sa.bindparam("text", type_=sa.Text())
+        return sa.select(text, sa.func.length(text))
+
+    assert own.run(length, text="Müller")[1] == [("Müller", 6)]
+    own.close()
+
+
+def test_a_nul_is_refused(database: Database) -> None:
+    """Rather than what is behind it lost; as by psycopg itself."""
+    batch_id, number = make_batch(database), backend(database)
+    with pytest.raises(sa.exc.DataError, match="NUL"):
+        database.run_in_turn(describe(batch_id, "abc\0def"))
+    assert batch_row(database, batch_id).description is None
+    assert backend(database) != number
+
+
 def test_long_texts_go_both_ways(database: Database) -> None:
     """More than the sockets hold, several times."""
     batch_id, text = make_batch(database), "é" * 5_000_000
@@ -376,6 +450,37 @@ def test_what_the_session_has_forgotten_is_prepared_again(database: Database) ->
         with database.reading() as connection:
             assert execute(connection, database.tables, told, at_id=batch_id) == [("again",)]
         forget(database)
+
+
+def test_what_is_forgotten_again_and_again_is_not_relied_on(database: Database) -> None:
+    """A second try prepares nothing."""
+    batch_id, tries = make_batch(database), []
+
+    def write(connection: Connection) -> None:
+        tries.append(1)
+        execute(connection, database.tables, rename, at_id=batch_id, to_text="first")
+        connection.exec_driver_sql("DEALLOCATE ALL")
+        execute(connection, database.tables, rename, at_id=batch_id, to_text="second")
+
+    database.transact(write)
+    assert (tries, batch_row(database, batch_id).description) == ([1, 1], "second")
+
+
+def test_a_statement_has_one_name_everywhere(database: Database, database_url: str) -> None:
+    """A pooler that knows nothing of names may give a session to another process."""
+    other, batch_id = Database(database_url), make_batch(database)
+    seen = []
+    for one in (database, other):
+        one.close()
+        one.run_in_turn(*([describe(batch_id, "a")] if one is other else []), (told, {"at_id": batch_id}))
+        with one.reading() as connection:
+            names = connection.exec_driver_sql(
+                "SELECT name FROM pg_prepared_statements WHERE starts_with(statement, 'SELECT flows_batches.d')"
+            )
+            seen.append(names.scalars().all())
+    assert len(seen[0]) == 1
+    assert seen[0] == seen[1]
+    other.close()
 
 
 def test_a_jobs_transaction_needs_nothing_that_was_prepared(database: Database) -> None:
