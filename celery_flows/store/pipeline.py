@@ -32,12 +32,12 @@ _DOUBLE: Final = 701
 #: The least number that is too large for an integer.
 _SMALL: Final = 1 << 31
 
-#: What is said of a prepared statement that is not there any more, or whose plan is outdated: psycopg lets its
-#: session forget everything after a ROLLBACK, a DROP or an ALTER, and a migration may change what a plan gives.
-_UNKNOWN_NAME: Final = "26000"
-_NOT_SUPPORTED: Final = "0A000"
+#: What is said where a prepared statement is not there any more, is there already, or has an outdated plan:
+#: psycopg lets its session forget everything after a ROLLBACK, a DROP or an ALTER, a pooler may give it to somebody
+#: else, and a migration may change what a plan gives.
+_NOT_AS_PREPARED: Final = ("26000", "42P05", "0A000")
 
-#: What an error is marked with that says only so: whoever tries again, without preparing, gets through.
+#: What such an error is marked with: whoever tries again, without preparing, gets through.
 STALE: Final = "celery_flows_stale"
 
 #: Where a connection keeps what it has prepared.
@@ -254,7 +254,7 @@ class _Exchange:
         except KeyError:
             kind = self._driver.DatabaseError
         error: Exception = kind(answer.error_message.decode(self._encoding, "replace").strip(), info=answer)
-        if self._names is not None and state in (_UNKNOWN_NAME, _NOT_SUPPORTED):
+        if self._names is not None and state in _NOT_AS_PREPARED:
             self._names.forget()
             setattr(error, STALE, True)
         return error

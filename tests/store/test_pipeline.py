@@ -483,6 +483,17 @@ def test_a_statement_has_one_name_everywhere(database: Database, database_url: s
     other.close()
 
 
+def test_what_another_has_prepared_here_is_no_hindrance(database: Database) -> None:
+    """As through a pooler that gives a session to one and then to another."""
+    batch_id = make_batch(database)
+    database.run_in_turn(describe(batch_id, "one"))
+    with database.reading() as connection:
+        # For us it is a new session, and it has what the last one had prepared.
+        connection.info.clear()
+    database.run_in_turn(describe(batch_id, "two"))
+    assert batch_row(database, batch_id).description == "two"
+
+
 def test_a_jobs_transaction_needs_nothing_that_was_prepared(database: Database) -> None:
     """What its task says may let the session forget all, and nobody could run that transaction again."""
     batch_id = make_batch(database)
