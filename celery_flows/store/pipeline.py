@@ -33,8 +33,8 @@ _DOUBLE: Final = 701
 _SMALL: Final = 1 << 31
 
 #: What is said where a prepared statement is not there any more, is there already, or has an outdated plan:
-#: psycopg lets its session forget everything after a ROLLBACK, a DROP or an ALTER, a pooler may give it to somebody
-#: else, and a migration may change what a plan gives.
+#: psycopg lets its session forget everything after a ROLLBACK, a DROP or an ALTER, a pooler may give it to another
+#: process, and a migration may change what a plan gives.
 _NOT_AS_PREPARED: Final = ("26000", "42P05", "0A000")
 
 #: What such an error is marked with: whoever tries again, without preparing, gets through.
