@@ -99,12 +99,13 @@ def _patch_transactions() -> None:
 
 
 def _patch_statements() -> None:
-    run = Database.run
+    run_in_turn = Database.run_in_turn
 
-    def run_between(self: Database, statement: Any, **values: Any) -> Any:
-        return _around(_name(statement), run)(self, statement, **values)
+    def run_between(self: Database, *asked: Any) -> Any:
+        # One after another: what is said in one round trip may come to its end behind any of them.
+        return [answer for one in asked for answer in _around(_name(one[0]), run_in_turn)(self, one)]
 
-    Database.run = run_between  # type: ignore[method-assign]
+    Database.run_in_turn = run_between  # type: ignore[method-assign]
 
 
 def _name(work: Any) -> str:
