@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -330,9 +331,9 @@ class Interrupted(BaseException):
     """What a signal's handler raises."""
 
 
-def test_who_is_interrupted_leaves_no_answer_to_the_next(database: Database) -> None:
-    """A time limit that strikes while the server is waited for: the connection is not used again."""
-    number = backend(database)
+@contextmanager
+def interrupted() -> Iterator[None]:
+    """A signal whose handler raises strikes soon, as a time limit does, and is heard of."""
 
     def interrupt(*_: object) -> None:
         raise Interrupted
@@ -341,14 +342,21 @@ def test_who_is_interrupted_leaves_no_answer_to_the_next(database: Database) -> 
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     try:
         with pytest.raises(Interrupted):
-            database.run(slowly)
+            yield
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_who_is_interrupted_leaves_no_answer_to_the_next(database: Database) -> None:
+    """What strikes while the server is waited for: the connection is not used again."""
+    number = backend(database)
+    with interrupted():
+        database.run(slowly)
     assert database.run(me)[1] != [(number,)]
 
 
 def test_who_is_interrupted_in_a_transaction_hears_of_that_and_of_nothing_else(database: Database) -> None:
-    """It is not run again, and the next one finds a connection that is good."""
+    """It is not run again, its locks are gone at once, and the next one finds a connection that is good."""
     batch_id, tries = make_batch(database), []
 
     def wait(connection: Connection) -> None:
@@ -356,20 +364,13 @@ def test_who_is_interrupted_in_a_transaction_hears_of_that_and_of_nothing_else(d
         execute(connection, database.tables, rename, at_id=batch_id, to_text="lost")
         execute(connection, database.tables, slowly)
 
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    try:
-        with pytest.raises(Interrupted):
-            database.transact(wait)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with interrupted():
+        database.transact(wait)
+    database.run_in_turn(describe(batch_id, "free"))
     transaction = database.begin()
     execute(transaction.connection, database.tables, told, at_id=batch_id)
     transaction.commit()
-    assert (tries, batch_row(database, batch_id).description) == ([1], None)
+    assert (tries, batch_row(database, batch_id).description) == ([1], "free")
 
 
 def test_why_a_connection_was_ended_is_told(database: Database) -> None:
