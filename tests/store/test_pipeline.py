@@ -366,6 +366,9 @@ def test_who_is_interrupted_in_a_transaction_hears_of_that_and_of_nothing_else(d
 
     with interrupted():
         database.transact(wait)
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    with database.reading() as connection:
+        wait_until(lambda: not connection.exec_driver_sql(asleep).scalar(), "the server has given it up")
     database.run_in_turn(describe(batch_id, "free"))
     transaction = database.begin()
     execute(transaction.connection, database.tables, told, at_id=batch_id)
