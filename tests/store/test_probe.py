@@ -7,12 +7,15 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from locks import on_postgresql
 from scenes import running_batch
 from sqlalchemy import Connection, Select, event, text
 
 from celery_flows.queries import jobs as job_queries
 from celery_flows.queries.jobs import JobList
+from celery_flows.queries.progress import progress
 from celery_flows.states import JobState
+from celery_flows.store import schema
 from celery_flows.store.batches import outlook
 from celery_flows.store.database import Database
 from celery_flows.store.jobs import probe
@@ -99,6 +102,28 @@ def test_a_page_of_jobs_reads_what_it_shows(
     event.remove(database.engine, "before_cursor_execute", note)
     # A row of the index and one of the table each, and some more for the way there.
     _check_is_cheap(database, *said[-1], is_analyzed, most=FEW + 4 * PAGE)
+
+
+@on_postgresql
+def test_progress_reads_no_whole_table_before_there_are_statistics(new_database_url: Callable[[], str]) -> None:
+    """Nor the jobs of a batch: what runs is found among what runs."""
+    own = Database(new_database_url())
+    schema.upgrade(own)
+    batch_id, _ = running_batch(own, JOBS)
+    said: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        said.append((statement, values))
+
+    event.listen(own.engine, "before_cursor_execute", note)
+    assert progress(own, batch_id).total == JOBS
+    event.remove(own.engine, "before_cursor_execute", note)
+    statement, values = said[-1]
+    with own.reading() as connection:
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
+    assert "flows_jobs_worker_id" in plan
+    assert "Seq Scan on flows_jobs" not in plan
+    own.close()
 
 
 def _complete(database: Database, ids: list[str]) -> None:
