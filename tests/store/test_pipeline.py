@@ -331,18 +331,28 @@ class Interrupted(BaseException):
     """What a signal's handler raises."""
 
 
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+
+
 @contextmanager
-def interrupted() -> Iterator[None]:
-    """A signal whose handler raises strikes soon, as a time limit does, and is heard of."""
+def interrupted(database: Database) -> Iterator[None]:
+    """A signal whose handler raises strikes while the server is waited for, as a time limit does."""
 
     def interrupt(*_: object) -> None:
         raise Interrupted
 
+    def strike() -> None:
+        watcher = sa.create_engine(database.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+        with watcher.connect() as other:
+            wait_until(lambda: bool(other.exec_driver_sql(ASLEEP).scalar()), "the server is waited for")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
     before = signal.signal(signal.SIGUSR1, interrupt)
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    striking = beside(strike)
     try:
         with pytest.raises(Interrupted):
             yield
+        outcome(striking)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -350,7 +360,7 @@ def interrupted() -> Iterator[None]:
 def test_who_is_interrupted_leaves_no_answer_to_the_next(database: Database) -> None:
     """What strikes while the server is waited for: the connection is not used again."""
     number = backend(database)
-    with interrupted():
+    with interrupted(database):
         database.run(slowly)
     assert database.run(me)[1] != [(number,)]
 
@@ -364,11 +374,10 @@ def test_who_is_interrupted_in_a_transaction_hears_of_that_and_of_nothing_else(d
         execute(connection, database.tables, rename, at_id=batch_id, to_text="lost")
         execute(connection, database.tables, slowly)
 
-    with interrupted():
+    with interrupted(database):
         database.transact(wait)
-    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     with database.reading() as connection:
-        wait_until(lambda: not connection.exec_driver_sql(asleep).scalar(), "the server has given it up")
+        wait_until(lambda: not connection.exec_driver_sql(ASLEEP).scalar(), "the server has given it up")
     database.run_in_turn(describe(batch_id, "free"))
     transaction = database.begin()
     execute(transaction.connection, database.tables, told, at_id=batch_id)
