@@ -116,17 +116,15 @@ def publish_before_row() -> None:
     capture.publish_next = naive  # type: ignore[assignment]
 
 
-def count_statements() -> None:
-    """Say what this process sends to PostgreSQL, where the driver sends it."""
-    import psycopg
+def trace_wire() -> None:
+    """Let PostgreSQL's client library write down each message of this process, in a file of its own."""
+    from sqlalchemy import event, pool
 
-    own = psycopg.Cursor.execute
+    def trace(connection: Any, record: Any) -> None:
+        path = f"{os.environ['FLOWS_ACCEPTANCE_SEEN']}.wire-{os.getpid()}"
+        connection.pgconn.trace(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY))
 
-    def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        seen("statement", os.getpid(), str(query))
-        return own(self, query, *args, **kwargs)
-
-    psycopg.Cursor.execute = execute  # type: ignore[method-assign]
+    event.listen(pool.Pool, "connect", trace)
 
 
 def note_signals() -> None:

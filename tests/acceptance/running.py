@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -150,6 +151,11 @@ class Project:
         said = [json.loads(line) for line in lines]
         return [one[len(words) :] for one in said if one[: len(words)] == [*words]]
 
+    def wire(self, process: int) -> str:
+        """Each message between a process of a worker with `trace_wire` and PostgreSQL, a line each."""
+        trace = self._seen.with_name(f"{self._seen.name}.wire-{process}")
+        return trace.read_text(errors="replace") if trace.exists() else ""
+
     def announced(self, batch: Batch) -> list[str]:
         """Which events the callbacks of a batch have seen; each as often as it was seen.
 
@@ -240,9 +246,17 @@ class Project:
         with suppress(Exception):
             self.app.control.purge()
         self._forget_everything()
+        if self.app.conf.result_backend:
+            self._close_results()
         self.app.close()
         self.app.pool.force_close_all()
         self.runtime.database.close()
+
+    def _close_results(self) -> None:
+        # A result that is thrown away later would open a connection in order to unsubscribe, and leave it open.
+        gc.collect()
+        self.app.backend.result_consumer.stop()
+        self.app.backend.client.connection_pool.disconnect()
 
 
 class Worker:

@@ -83,11 +83,11 @@ def test_the_database_is_cut_off_exactly_at_finalize(
 ) -> None:
     """In that transaction, before its first statement or before its commit: the batch is decided later, once.
 
-    The job's outcome is committed by then, and stays what it is.
+    The job's outcome is committed by then, and stays what it is. No sweep decides meanwhile, nor does it need to.
     """
     project, door = by_door
     monkeypatch.setenv(faults.FOLDER, str(tmp_path))
-    with project.worker("prefork", 1, patches="fault_points", **CALM) as worker:
+    with project.worker("prefork", 1, patches="fault_points") as worker:
         for number, moment in enumerate(("begin", "before"), start=1):
             point = f"{moment} finalize.finalize"
             faults.arm(tmp_path, point, "wait")

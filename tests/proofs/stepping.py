@@ -7,7 +7,6 @@ before the commit. With fine gates each statement has one. From one gate to the 
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from locks import DEADLINE
+from locks import DEADLINE, innodb_waiters
 from proofs.footprints import Footprint, Footsteps
 
 from celery_flows.store.database import Database
@@ -196,10 +195,7 @@ class Lookout:
         if self._dialect == "postgresql":
             # What the lock manager knows, which is never behind.
             return bool(self._connection.exec_driver_sql(f"SELECT pg_blocking_pids({server_id})").scalar())
-        # The tables in information_schema answer from a cache, this does not.
-        status = str(self._connection.exec_driver_sql("SHOW ENGINE INNODB STATUS").one()[2])
-        blocks = status.split("---TRANSACTION")[1:]
-        return any("LOCK WAIT" in one and re.search(rf"thread id {server_id}\b", one) for one in blocks)
+        return server_id in innodb_waiters(self._connection)
 
     def close(self) -> None:
         """Look out no more."""
