@@ -36,13 +36,13 @@ DEADLINE = 30.0
 leaving: list[Callable[[], object]] = []
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, looking again and again."""
+def wait_until(holds: Callable[[], bool], what: str, every: float = 0.005) -> None:
+    """Wait for a condition, looking every so many seconds."""
     deadline = time.monotonic() + DEADLINE
     while not holds():
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come about in {DEADLINE:g} s")
-        time.sleep(0.005)
+        time.sleep(every)
 
 
 def innodb_waiters(connection: Connection) -> set[int]:

@@ -1,7 +1,7 @@
 """Messages cast from a mould, where the broker takes them as text: Redis, with the pipelines of kombu 5.7.
 
 kombu makes that text anew for each message: it encodes the body, puts it into a dictionary with 30 entries, and
-encodes that. Of calls of one task with the same options the texts differ in eight places. So a mould is made of a
+encodes that. Of calls of one task with the same options the texts differ in ten places. So a mould is made of a
 text that kombu has pushed, and the texts that come after it are cast. A mould that does not give back the very
 text that it was made of is not used: then kombu goes on.
 """
@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from celery import Celery
 from celery.utils.saferepr import saferepr
 from kombu.exceptions import OperationalError
 
@@ -36,6 +37,24 @@ _LONGEST: Final = 1 << 18
 _GAP: Final = re.compile(r'"\\u0000(\w+)"')
 
 
+class Lineage(NamedTuple):
+    """What a message says of where the call was made, which Celery looks up at each call."""
+
+    #: The first and the last of the tasks that led to the call; None: it was made outside of tasks.
+    root_id: str | None
+    parent_id: str | None
+    #: The queue for the caller's results, which is a thread's own.
+    reply_to: str
+
+    @classmethod
+    def here(cls, app: Celery) -> Lineage:
+        """That of calls made here and now."""
+        parent = app.current_worker_task
+        if parent is None:
+            return cls(None, None, app.thread_oid)
+        return cls(parent.request.root_id or parent.request.id, parent.request.id, app.thread_oid)
+
+
 @dataclass(frozen=True)
 class Mould:
     """The text of a message, with gaps."""
@@ -50,7 +69,7 @@ class Mould:
     #: Length of the arguments' text in the headers.
     limit: int
 
-    def cast(self, job: ReadyJob) -> str:
+    def cast(self, job: ReadyJob, lineage: Lineage) -> str:
         """The text of another job's message."""
         args = tuple(decode(job.args))
         body = f"[{job.args}, {job.kwargs}, {self.embed}]"
@@ -62,6 +81,9 @@ class Mould:
             "delivery": _delivery(job.batch_id, job.announces_id, job.delivery, job.keeps, job.blocks)
             % quoted(job.id),
             "tag": f'"{new_id()}"',
+            "root": quoted(lineage.root_id or job.id),
+            "parent": "null" if lineage.parent_id is None else quoted(lineage.parent_id),
+            "reply": quoted(lineage.reply_to),
         }
         return self.text % tuple([filling[gap] for gap in self.gaps])
 
@@ -75,33 +97,32 @@ def _delivery(
     return _GAP.sub("%s", said.replace("%", "%%"))
 
 
-def mould_of(key: str, text: str, job: ReadyJob, embed: Any, limit: int) -> Mould | None:
+def mould_of(key: str, text: str, job: ReadyJob, lineage: Lineage, *, embed: Any, limit: int) -> Mould | None:
     """Make a mould of the text of a job's message; None: it is not such a text."""
     try:
         message = json.loads(text)
-        headers, properties = message["headers"], message["properties"]
-        own = [(message, "body"), (headers, "argsrepr"), (headers, "kwargsrepr"), (headers, HEADER)]
-        own += [(headers, "id"), (properties, "correlation_id"), (properties, "delivery_tag")]
-        if headers["root_id"] == job.id:
-            own.append((headers, "root_id"))
-        for where, name in own:
-            where[name] = f"\0{_GAPS[name]}"
+        for (*part, name), gap in _GAPS.items():
+            where = message[part[0]] if part else message
+            where[name] = f"\0{gap}"
         mould = _with_gaps(key, json.dumps(message), encode(embed), limit)
-        is_same = _without_tag(mould.cast(job)) == _without_tag(text)
+        is_same = _without_tag(mould.cast(job, lineage)) == _without_tag(text)
     except (KeyError, TypeError, ValueError):
         return None
     return mould if is_same else None
 
 
+#: Where a message has something of its own, and what that is.
 _GAPS: Final = {
-    "body": "body",
-    "argsrepr": "args",
-    "kwargsrepr": "kwargs",
-    HEADER: "delivery",
-    "id": "id",
-    "root_id": "id",
-    "correlation_id": "id",
-    "delivery_tag": "tag",
+    ("body",): "body",
+    ("headers", "argsrepr"): "args",
+    ("headers", "kwargsrepr"): "kwargs",
+    ("headers", HEADER): "delivery",
+    ("headers", "id"): "id",
+    ("headers", "root_id"): "root",
+    ("headers", "parent_id"): "parent",
+    ("properties", "correlation_id"): "id",
+    ("properties", "delivery_tag"): "tag",
+    ("properties", "reply_to"): "reply",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,8 +18,7 @@ from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
-from celery_flows.messaging.mould import Foundry, pipelined
-from celery_flows.messaging.template import Patterns
+from celery_flows.messaging.template import Memory, Patterns
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
 from celery_flows.store.database import Database
@@ -50,6 +48,7 @@ class Publisher:
         self._send_task = send_task
         self._database = database
         self._settings = settings
+        self._memory = Memory(app)
 
     def publish(self, ready: Iterable[ReadyJob]) -> int:
         """Publish jobs that are ready, or overdue, once that is committed. An eager app runs them here.
@@ -90,17 +89,13 @@ class Publisher:
             return len(chunk)
         sent: list[Published] = []
         try:
-            with (
-                at_work(chunk),
-                self._app.producer_pool.acquire(block=True) as pooled,
-                _pipe(pooled, chunk) as pipe,
-            ):
-                producer = NotingProducer(pooled)
-                patterns = Patterns(self._app, producer, pipe)
-                for job in chunk:
-                    producer.queue = None
-                    armed += self._send_or_fail(patterns.publish, job, self._send)
-                    sent.append(Published(job.id, job.delivery, producer.queue, _delay(job.options)))
+            with at_work(chunk), self._app.producer_pool.acquire(block=True) as pooled:
+                producer, patterns = NotingProducer(pooled), Patterns(self._app, self._memory, chunk)
+                with patterns.to(producer):
+                    for job in chunk:
+                        producer.queue = None
+                        armed += self._send_or_fail(patterns.publish, job, self._send)
+                        sent.append(Published(job.id, job.delivery, producer.queue, _delay(job.options)))
         except _BROKER_ERRORS as error:
             # With a pipeline it is unknown what arrived: a second message under the same number is dropped.
             logger.warning(
@@ -173,6 +168,19 @@ class NotingProducer:
         self._declared += missing
         return published
 
+    def push(self, key: str, text: str) -> bool:
+        """Push a message that is a text already to a list of Redis; False: it is unknown whether it arrived.
+
+        kombu's way, which tries again, is still to go then: a second message under the same number is dropped.
+        """
+        try:
+            with self._producer.channel.conn_or_acquire() as client:
+                client.lpush(key, text)
+        except Exception as error:
+            logger.info("A message could not be pushed as it was (%s); it is published again.", error)
+            return False
+        return True
+
     @property
     def _is_closed(self) -> bool:
         # Where kombu connects anew while it declares, it goes on with the channel that it has closed, and meets
@@ -181,11 +189,6 @@ class NotingProducer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
-
-
-def _pipe(producer: Any, chunk: Sequence[ReadyJob]) -> AbstractContextManager[Foundry | None]:
-    """A pipeline, where there is something to save: one message in it costs two clients."""
-    return pipelined(producer) if len(chunk) > 1 else nullcontext()
 
 
 def _delay(options: str) -> float:

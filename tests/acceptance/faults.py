@@ -62,6 +62,7 @@ def patch() -> None:
     _patch_transactions()
     _patch_statements()
     NotingProducer.publish = _around("publish a message", NotingProducer.publish)  # type: ignore[method-assign]
+    NotingProducer.push = _around("publish a message", NotingProducer.push)  # type: ignore[method-assign]
     Publisher._publish_chunk = _around("publish a chunk", Publisher._publish_chunk)  # type: ignore[method-assign]
 
 

@@ -152,25 +152,10 @@ def test_what_does_not_give_back_its_own_text_is_no_mould(
     on_redis: Celery, cast: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another kombu may write its messages in another way: then it goes on to."""
-    monkeypatch.setattr(mould.Mould, "cast", lambda self, _: self.text)
+    monkeypatch.setattr(mould.Mould, "cast", lambda self, *_: self.text)
     ids = [f"sent-{number}" for number in range(len(ARGUMENTS))]
     assert [message[1] for message in published(on_redis, {}, ids)] == ids
     assert cast == []
-
-
-@needs_pipelines
-def test_a_single_message_goes_without_a_pipeline(on_redis: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A callback and a step are published alone: a pipeline would make a client of its own."""
-    taken: list[Any] = []
-    pipelined = publisher.pipelined
-    monkeypatch.setattr(publisher, "pipelined", lambda producer: (taken.append(producer), pipelined(producer))[1])
-    note = on_redis.tasks["shop.note"]
-    for number in (1, 2):
-        batch = Batch.create(app=on_redis)
-        with batch.jobs():
-            calls = [note.delay(one) for one in range(number)]
-        assert [one.headers["id"] for one in messages(on_redis)][-number:] == [call.id for call in calls]
-        assert len(taken) == number - 1
 
 
 def test_a_prefix_of_keys_is_the_transports(on_redis: Celery, cast: list[str]) -> None:

@@ -1,0 +1,271 @@
+"""A call is made like one of another time, as Celery would make it here and now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, TypeAlias
+
+import pytest
+from apps import flows_app, messages, runtime_of
+from celery import Celery, _state
+from celery.app.amqp import AMQP
+from kombu import Producer
+from redis import Redis
+
+from celery_flows import Batch
+from celery_flows.messaging import publisher, template
+from celery_flows.messaging.call import encode_options
+from celery_flows.store.publishing import ReadyJob
+
+#: Options of calls that are made again and again.
+CALLS: list[dict[str, Any]] = [
+    {},
+    {"priority": 3},
+    {"queue": "elsewhere"},
+    {"ignore_result": True},
+    {"root_id": "theirs"},
+    {"parent_id": "theirs", "reply_to": "them"},
+    {"compression": "gzip"},
+    {"expires": 60},
+    {"countdown": 5},
+]
+
+#: In which tasks the calls are made, one after another: id and root of each; None: outside of tasks.
+WITHIN = (None, None, None, ("first", "root"), ("second", "root"), ("third", None), None)
+
+needs_pipelines = pytest.mark.skipif(not hasattr(Producer, "batch"), reason="kombu has pipelines since 5.7")
+
+
+@pytest.fixture(params=["memory", "redis"])
+def app(request: pytest.FixtureRequest, file_url: str) -> Iterator[Celery]:
+    """An app whose broker takes messages from kombu alone, or as texts too."""
+    with flows_app(file_url) as app:
+        if request.param == "redis":
+            app.conf.update(broker_url=request.getfixturevalue("redis_url"), task_default_queue=_unheard_of())
+        yield app
+
+
+@pytest.fixture
+def on_redis(file_url: str, redis_url: str) -> Iterator[Celery]:
+    """An app whose broker takes messages as texts."""
+    with flows_app(file_url) as app:
+        app.conf.update(broker_url=redis_url, task_default_queue=_unheard_of())
+        yield app
+
+
+@pytest.fixture
+def own_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the calls that went Celery's own way."""
+    ids: list[str] = []
+    send = publisher.Publisher._send
+    monkeypatch.setattr(
+        publisher.Publisher,
+        "_send",
+        lambda self, job, producer: (ids.append(job.id), send(self, job, producer))[1],
+    )
+    return ids
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were pushed alone."""
+    texts: list[str] = []
+    push = publisher.NotingProducer.push
+    monkeypatch.setattr(
+        publisher.NotingProducer, "push", lambda self, key, text: (texts.append(text), push(self, key, text))[1]
+    )
+    return texts
+
+
+def _unheard_of() -> str:
+    return f"kept-{os.urandom(4).hex()}"
+
+
+def call(app: Celery, task_id: str, **options: Any) -> None:
+    """A block of one call, of which the row says where it was made."""
+    with Batch.create(app=app).jobs():
+        app.tasks["shop.note"].apply_async((1, "a"), {"by": "name"}, task_id=task_id, **options)
+
+
+def publish(app: Celery, task_id: str, **options: Any) -> None:
+    """Publish a job as a step's or a callback's is, of which nothing says where it was made."""
+    stored = encode_options("shop.note", options)
+    job = ReadyJob(task_id, "batch", None, "task", "ready", "shop.note", '[1, "a"]', '{"by": "name"}', stored, 1)
+    assert runtime_of(app).publisher.publish([job]) == 1
+
+
+@contextmanager
+def within(app: Celery, task: tuple[str, str | None] | None, **request: Any) -> Iterator[None]:
+    """As a worker runs a task: its id, and its root."""
+    if task is None:
+        yield
+        return
+    parent = app.tasks["shop.add"]
+    _state._task_stack.push(parent)
+    parent.push_request(id=task[0], root_id=task[1], called_directly=False, **request)
+    try:
+        yield
+    finally:
+        parent.pop_request()
+        _state._task_stack.pop()
+
+
+Way: TypeAlias = Callable[..., None]
+
+
+def one_by_one(app: Celery, way: Way, options: dict[str, Any], prefix: str) -> list[Any]:
+    """Let messages go alone, in tasks and outside; what they say."""
+    for number, task in enumerate(WITHIN):
+        with within(app, task):
+            way(app, f"{prefix}-{number}", **options)
+    found = messages(app, options.get("queue"))
+    return [(_lasting(one.headers), _known(one.properties), one.payload) for one in found]
+
+
+def _lasting(headers: dict[str, Any]) -> dict[str, Any]:
+    ours = {key: value for key, value in headers["flows"].items() if key != "batch"}
+    return {**headers, "flows": ours, "eta": bool(headers["eta"]), "expires": bool(headers["expires"])}
+
+
+def _known(properties: dict[str, Any]) -> dict[str, Any]:
+    return {key: properties.get(key) for key in ("correlation_id", "reply_to", "priority", "delivery_info")}
+
+
+@pytest.mark.parametrize("options", CALLS, ids=str)
+@pytest.mark.parametrize("way", [call, publish])
+def test_they_are_as_celery_makes_them(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, own_way: list[str], way: Way, options: dict[str, Any]
+) -> None:
+    """In blocks of their own too, and wherever each is made: Celery makes the first, and what is of the moment."""
+    kept = one_by_one(app, way, options, "made")
+    assert len(kept) == len(WITHIN)
+    assert len(own_way) == (len(WITHIN) if {"expires", "countdown"} & options.keys() else 1)
+    monkeypatch.setattr(template, "_is_plain", lambda _: False)
+    assert str(kept) == str(one_by_one(app, way, options, "sent")).replace("sent-", "made-")
+    assert len(own_way) > len(WITHIN)
+
+
+@needs_pipelines
+def test_a_single_message_is_pushed_as_a_text(
+    on_redis: Celery, pushed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is Celery's; the second goes through a pipeline, where its text is seen; the others are pushed."""
+    taken: list[Any] = []
+    batch = Producer.batch
+    monkeypatch.setattr(Producer, "batch", lambda self, *a, **kw: (taken.append(self), batch(self, *a, **kw))[1])
+    for number, expected in enumerate([(0, 0), (1, 0), (1, 1), (1, 2)]):
+        call(on_redis, f"alone-{number}")
+        assert (len(taken), len(pushed)) == expected
+    assert [one.headers["id"] for one in messages(on_redis)] == [f"alone-{number}" for number in range(4)]
+
+
+@needs_pipelines
+def test_what_is_not_taken_as_a_text_goes_kombus_way(
+    on_redis: Celery, pushed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which tries again where the connection was lost: the job does not wait for the sweep."""
+    for number in range(3):
+        call(on_redis, f"taken-{number}")
+    with monkeypatch.context() as patch:
+        lpush, lost = Redis.lpush, [ConnectionError("gone")]
+
+        def push(self: Redis, *words: Any) -> Any:
+            if lost:
+                raise lost.pop()
+            return lpush(self, *words)
+
+        patch.setattr(Redis, "lpush", push)
+        batch = Batch.create(app=on_redis)
+        with batch.jobs():
+            on_redis.tasks["shop.note"].apply_async((1, "a"), {"by": "name"}, task_id="refused")
+    assert len(pushed) == 2
+    assert [one.headers["id"] for one in messages(on_redis)][3:] == ["refused"]
+    assert [job.state for job in batch.pending_jobs] == ["queued"]
+
+
+# ---------------------------------------------------------------- when it is forgotten
+
+
+def test_a_new_default_queue_is_used(app: Celery, own_way: list[str]) -> None:
+    """By calls that were made before to another."""
+    call(app, "before")
+    before = app.conf.task_default_queue
+    app.conf.task_default_queue = after = _unheard_of()
+    call(app, "after")
+    assert [[one.headers["id"] for one in messages(app, name)] for name in (before, after)] == [
+        ["before"],
+        ["after"],
+    ]
+
+
+def test_new_routes_are_taken(app: Celery) -> None:
+    """By calls that were made before on others."""
+    call(app, "before")
+    app.conf.update(task_routes={"shop.note": {"queue": (elsewhere := _unheard_of())}})
+    call(app, "after")
+    assert [one.headers["id"] for one in messages(app, elsewhere)] == ["after"]
+
+
+def test_another_process_begins_anew(app: Celery, own_way: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name the process that they come from."""
+    call(app, "parent")
+    monkeypatch.setattr(template, "os", SimpleNamespace(getpid=lambda: -1))
+    call(app, "child")
+    assert own_way == ["parent", "child"]
+
+
+def test_a_parents_priority_is_its_own(app: Celery) -> None:
+    """Where calls have that of the task that makes them."""
+    app.conf.task_inherit_parent_priority = True
+    for number, priority in enumerate([3, 3, 3, 5, 5, 5, None]):
+        with within(app, (f"parent-{number}", None), delivery_info={"priority": priority}):
+            publish(app, f"child-{number}", queue="by-priority")
+    found = {one.headers["id"]: one.properties["priority"] for one in messages(app, "by-priority")}
+    assert [found[f"child-{number}"] for number in range(7)] == [3, 3, 3, 5, 5, 5, 0]
+
+
+def test_a_task_that_becomes_known_is_asked(app: Celery, own_way: list[str]) -> None:
+    """Celery (5.7) sends a call by name as its task says, once there is one."""
+
+    def by_name() -> None:
+        with Batch.create(app=app).jobs():
+            app.send_task("shop.late")
+
+    def late() -> None: ...
+
+    by_name()
+    by_name()
+    app.task(name="shop.late", shared=False)(late)
+    by_name()
+    assert len(own_way) == 2
+
+
+def test_no_more_is_kept_than_that(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that are never alike do not fill the memory."""
+    monkeypatch.setattr(template, "_MOST", 4)
+    sizes = []
+    for number in range(12):
+        call(app, f"other-{number}", shadow=f"shadow {number}")
+        sizes.append(len(runtime_of(app).publisher._memory.patterns))
+    assert max(sizes) == 5
+
+
+@pytest.mark.skipif(not hasattr(AMQP, "_retry_publish"), reason="Celery has the setting since 5.7")
+def test_arguments_are_described_as_deep_as_asked(app: Celery, own_way: list[str]) -> None:
+    """What a message says of its arguments is Celery's to say."""
+    app.conf.task_repr_maxlevels = 1
+    call(app, "deep")
+    call(app, "deeper")
+    assert own_way == ["deep", "deeper"]
+
+
+@pytest.mark.skipif(not hasattr(AMQP, "_retry_publish"), reason="Celery does so since 5.7")
+def test_how_celery_publishes_callbacks_is_no_pattern(app: Celery, own_way: list[str]) -> None:
+    """It tries again by itself then, so that a producer is told not to."""
+    app.amqp._retry_publish(call, app, "callback")
+    call(app, "call")
+    call(app, "another")
+    assert own_way == ["callback", "call"]
