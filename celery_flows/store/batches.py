@@ -8,12 +8,14 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     Connection,
     Executable,
+    Insert,
     Select,
     Update,
     bindparam,
     case,
     exists,
     insert,
+    literal_column,
     null,
     or_,
     select,
@@ -21,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from celery_flows.codec import seal
 from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import tallies
@@ -58,12 +61,26 @@ def add(connection: Connection, tables: Tables, **values: Any) -> None:
     Raises:
         BatchExists: an unfinished batch has its key; the transaction can go on.
     """
-    statement = insert(tables.batches).values(state=BatchState.PENDING, round=1, created_at=utcnow(), **values)
     key = values.get("open_key")
-    if key is None:
-        connection.execute(statement)
-    else:
-        claim_key(connection, tables, key, statement)
+    if key is not None:
+        claim_key(connection, tables, key, _add(tables, connection.dialect.name).values(values))
+        return
+    sealed = {name: seal(tables.codec, values[name]) for name in _SEALED}
+    execute_later(connection, tables, _add, **{f"to_{name}": one for name, one in (values | sealed).items()})
+
+
+#: What a codec may encrypt, which statements that go around the column types do not.
+_SEALED: Final = ("context", "plan")
+
+#: What is said of a new batch.
+_GIVEN: Final = ("id", "kind", "description", "context", "tags", "tolerate", "on_loss", "parent_id")
+_GIVEN_OF_FLOWS: Final = ("flow", "plan", "memory_id", "batch_key", "open_key")
+
+
+def _add(tables: Tables, dialect: str) -> Insert:
+    given: dict[str, Any] = {name: bindparam(f"to_{name}") for name in (*_GIVEN, *_GIVEN_OF_FLOWS)}
+    first = {"state": word(BatchState.PENDING), "round": literal_column("1"), "created_at": utcnow()}
+    return insert(tables.batches).values({**first, **given})
 
 
 def claim_key(connection: Connection, tables: Tables, key: str, statement: Executable) -> None:

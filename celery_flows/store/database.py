@@ -26,7 +26,7 @@ from celery_flows.store.failures import (
     is_victim,
     was_lost,
 )
-from celery_flows.store.pipeline import Pipeline, has_pipeline
+from celery_flows.store.pipeline import Pipeline, has_pipeline, prepare_no_other
 from celery_flows.store.sessions import BEGIN, CONNECT, spare_rollbacks
 from celery_flows.store.singles import ATTEMPTS, Singles
 from celery_flows.store.statements import Answer, Asked, Statement
@@ -160,6 +160,7 @@ class Database:
             forking.guard(engine)
         if PIPELINE not in execution_options and has_pipeline(engine.dialect):
             engine.update_execution_options(**{PIPELINE: Pipeline(self.tables, engine.dialect)})
+            event.listen(engine, "connect", prepare_no_other)
         begin_as(engine, BEGIN[self.dialect])
 
         # An app that nobody holds any longer closes what it opened; in a forked child that is not its own.

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Insert,
     Integer,
     Select,
     Update,
@@ -27,7 +28,8 @@ from sqlalchemy.sql import ClauseElement
 
 from celery_flows.codec import seal
 from celery_flows.states import BRANCHES, Condition, JobState, Takes
-from celery_flows.store.executing import execute
+from celery_flows.store.executing import execute, execute_later
+from celery_flows.store.given import insert_given, rows_given
 from celery_flows.store.publishing import ReadyJob
 from celery_flows.store.statements import in_list, one_of, unhurried, word
 from celery_flows.store.tables import Tables
@@ -60,8 +62,14 @@ class Verdict(NamedTuple):
 
 def add(connection: Connection, tables: Tables, edges: Sequence[NewEdge]) -> None:
     """Write edges, open."""
-    if edges:
+    if edges and connection.dialect.name == "postgresql":
+        execute_later(connection, tables, _insert_given, rows=rows_given(NewEdge._fields, edges))
+    elif edges:
         connection.execute(insert(tables.edges), [{**edge._asdict(), "is_open": 1} for edge in edges])
+
+
+def _insert_given(tables: Tables, dialect: str) -> Insert:
+    return insert_given(tables.edges, NewEdge._fields, lambda _: {"is_open": literal_column("1")})
 
 
 def close(tables: Tables, dialect: str) -> Update:

@@ -44,6 +44,9 @@ STALE: Final = "celery_flows_stale"
 _NAMES: Final = "celery_flows_names"
 
 
+#: Where a connection keeps whether its user lets statements be prepared.
+_PREPARES: Final = "celery_flows_prepares"
+
 #: How long the server is asked to give up a statement, in seconds.
 _PATIENCE: Final = 5.0
 
@@ -99,12 +102,11 @@ class Pipeline:
         Raises:
             psycopg.Error: of the first that failed, once all have ended, or of a connection that is lost.
         """
-        driver_connection: Any = connection.dbapi_connection
         names: _Names | None = connection.info.get(_NAMES) or connection.info.setdefault(_NAMES, _Names())
         # As the user has set it: a pooler may give each transaction another session.
-        if not is_preparing or driver_connection.prepare_threshold is None:
+        if not (is_preparing and connection.info[_PREPARES]):
             names = None
-        exchange = _Exchange(self._driver, driver_connection, names)
+        exchange = _Exchange(self._driver, connection.dbapi_connection, names)
         try:
             answers = exchange.run(transactions)
         except BaseException:
@@ -266,6 +268,16 @@ class _Exchange:
         reader = self._driver.adapt.Transformer(self._connection)
         reader.set_pgresult(answer)
         return answer.ntuples, reader.load_rows(0, answer.ntuples, tuple)
+
+
+def prepare_no_other(connection: Any, record: Any) -> None:
+    """Let psycopg prepare nothing by itself on a new connection.
+
+    What is prepared while a table is empty is planned for an empty table, until there are statistics. To those few
+    that are said to pipelines that makes no difference; the others look for many rows at a time, or for a user.
+    """
+    record.info[_PREPARES] = connection.prepare_threshold is not None
+    connection.prepare_threshold = None
 
 
 def has_pipeline(dialect: Dialect) -> bool:

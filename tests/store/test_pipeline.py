@@ -7,15 +7,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from locks import beside, on_postgresql, outcome, wait_until
-from scenes import add_callback, batch_row, count, make_batch, running_batch, state_of
+from scenes import batch_row, count, make_batch, running_batch, state_of
 from sqlalchemy.sql import ClauseElement
-from wire import round_trips
 
 from celery_flows.states import JobState
 from celery_flows.store.database import Connection, Database, is_unavailable
@@ -24,7 +22,6 @@ from celery_flows.store.jobs import Ending
 from celery_flows.store.jobs import probe as look
 from celery_flows.store.tables import Tables
 from celery_flows.transitions.claim import claim
-from celery_flows.transitions.finalize import advance
 from celery_flows.transitions.settle import settle
 
 pytestmark = on_postgresql
@@ -84,67 +81,6 @@ def forget(database: Database) -> None:
     """Let the session forget what was prepared, as psycopg does after a ROLLBACK."""
     with database.reading() as connection:
         connection.exec_driver_sql("DEALLOCATE ALL")
-
-
-# ---------------------------------------------------------------- what is saved
-
-
-@pytest.fixture
-def trips(database: Database, tmp_path: Path) -> Iterator[Callable[[], int]]:
-    """How often the server has been waited for since the last look."""
-    with round_trips(database, tmp_path) as counted:
-        seen = 0
-
-        def since() -> int:
-            nonlocal seen
-            before, seen = seen, counted()
-            return seen - before
-
-        make_batch(database)
-        assert since(), "nothing is heard"
-        yield since
-
-
-def test_a_job_waits_for_the_server_twice(database: Database, trips: Callable[[], int]) -> None:
-    """For its claim, and for its outcome with the look behind it."""
-    batch_id, jobs = running_batch(database, 12)
-    claim(database, jobs.pop(), 1, "t")
-    trips()
-    for job in jobs[:-1]:
-        claim(database, job, 1, "t")
-        assert trips() == 1
-        settle(database, Ending(job, JobState.COMPLETE, delivery=1, token="t"), batch_id=batch_id)
-        assert trips() == 1
-
-
-def test_the_end_of_a_batch_waits_three_times(database: Database, trips: Callable[[], int]) -> None:
-    """To see that no job is left; to take hold of the batch and see it all; to write what follows, and commit."""
-    batch_id, [job] = running_batch(database)
-    add_callback(database, batch_id, "complete")
-    settle(database, Ending(job, JobState.COMPLETE, delivery=1))
-    trips()
-    assert len(advance(database, batch_id)) == 1
-    assert trips() == 3
-
-
-def test_a_transaction_that_says_nothing_costs_nothing(database: Database, trips: Callable[[], int]) -> None:
-    """It begins with its first statement, and has not begun without."""
-    database.transact(lambda _: None)
-    assert trips() == 0
-
-
-def test_what_is_only_written_is_written_in_one_trip(database: Database, trips: Callable[[], int]) -> None:
-    """Beginning, statements and commit."""
-    batch_id = make_batch(database)
-    trips()
-
-    def write(connection: Connection) -> None:
-        for text in ("a", "b"):
-            execute_later(connection, database.tables, rename, at_id=batch_id, to_text=text)
-
-    database.transact(write)
-    assert trips() == 1
-    assert batch_row(database, batch_id).description == "b"
 
 
 # ---------------------------------------------------------------- order
@@ -502,7 +438,7 @@ def test_what_another_has_prepared_here_is_no_hindrance(database: Database) -> N
     database.run_in_turn(describe(batch_id, "one"))
     with database.reading() as connection:
         # For us it is a new session, and it has what the last one had prepared.
-        connection.info.clear()
+        del connection.info["celery_flows_names"]
     database.run_in_turn(describe(batch_id, "two"))
     assert batch_row(database, batch_id).description == "two"
 
