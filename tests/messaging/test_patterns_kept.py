@@ -56,28 +56,34 @@ def on_redis(file_url: str, redis_url: str) -> Iterator[Celery]:
         yield app
 
 
+def overheard(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
+    """Note the first argument of each call of a method."""
+    noted: list[Any] = []
+    own = getattr(owner, name)
+
+    def noting(self: Any, first: Any, *more: Any) -> Any:
+        noted.append(first)
+        return own(self, first, *more)
+
+    patch.setattr(owner, name, noting)
+    return noted
+
+
 @pytest.fixture
-def own_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the calls that went Celery's own way."""
-    ids: list[str] = []
-    send = publisher.Publisher._send
-    monkeypatch.setattr(
-        publisher.Publisher,
-        "_send",
-        lambda self, job, producer: (ids.append(job.id), send(self, job, producer))[1],
-    )
-    return ids
+def own_way(monkeypatch: pytest.MonkeyPatch) -> list[ReadyJob]:
+    """The jobs that went Celery's own way."""
+    return overheard(monkeypatch, publisher.Publisher, "_send")
 
 
 @pytest.fixture
 def pushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts that were pushed alone."""
-    texts: list[str] = []
-    push = publisher.NotingProducer.push
-    monkeypatch.setattr(
-        publisher.NotingProducer, "push", lambda self, key, text: (texts.append(text), push(self, key, text))[1]
-    )
-    return texts
+    """To which lists messages were pushed alone."""
+    return overheard(monkeypatch, publisher.NotingProducer, "push")
+
+
+def ids(jobs: list[ReadyJob]) -> list[str]:
+    """Which jobs these are."""
+    return [job.id for job in jobs]
 
 
 def _unheard_of() -> str:
@@ -137,7 +143,7 @@ def _known(properties: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("options", CALLS, ids=str)
 @pytest.mark.parametrize("way", [call, publish])
 def test_they_are_as_celery_makes_them(
-    app: Celery, monkeypatch: pytest.MonkeyPatch, own_way: list[str], way: Way, options: dict[str, Any]
+    app: Celery, monkeypatch: pytest.MonkeyPatch, own_way: list[ReadyJob], way: Way, options: dict[str, Any]
 ) -> None:
     """In blocks of their own too, and wherever each is made: Celery makes the first, and what is of the moment."""
     kept = one_by_one(app, way, options, "made")
@@ -189,7 +195,7 @@ def test_what_is_not_taken_as_a_text_goes_kombus_way(
 # ---------------------------------------------------------------- when it is forgotten
 
 
-def test_a_new_default_queue_is_used(app: Celery, own_way: list[str]) -> None:
+def test_a_new_default_queue_is_used(app: Celery, own_way: list[ReadyJob]) -> None:
     """By calls that were made before to another."""
     call(app, "before")
     before = app.conf.task_default_queue
@@ -209,12 +215,14 @@ def test_new_routes_are_taken(app: Celery) -> None:
     assert [one.headers["id"] for one in messages(app, elsewhere)] == ["after"]
 
 
-def test_another_process_begins_anew(app: Celery, own_way: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_begins_anew(
+    app: Celery, own_way: list[ReadyJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Messages name the process that they come from."""
     call(app, "parent")
     monkeypatch.setattr(template, "os", SimpleNamespace(getpid=lambda: -1))
     call(app, "child")
-    assert own_way == ["parent", "child"]
+    assert ids(own_way) == ["parent", "child"]
 
 
 def test_a_parents_priority_is_its_own(app: Celery) -> None:
@@ -227,7 +235,7 @@ def test_a_parents_priority_is_its_own(app: Celery) -> None:
     assert [found[f"child-{number}"] for number in range(7)] == [3, 3, 3, 5, 5, 5, 0]
 
 
-def test_a_task_that_becomes_known_is_asked(app: Celery, own_way: list[str]) -> None:
+def test_a_task_that_becomes_known_is_asked(app: Celery, own_way: list[ReadyJob]) -> None:
     """Celery (5.7) sends a call by name as its task says, once there is one."""
 
     def by_name() -> None:
@@ -254,18 +262,18 @@ def test_no_more_is_kept_than_that(app: Celery, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not hasattr(AMQP, "_retry_publish"), reason="Celery has the setting since 5.7")
-def test_arguments_are_described_as_deep_as_asked(app: Celery, own_way: list[str]) -> None:
+def test_arguments_are_described_as_deep_as_asked(app: Celery, own_way: list[ReadyJob]) -> None:
     """What a message says of its arguments is Celery's to say."""
     app.conf.task_repr_maxlevels = 1
     call(app, "deep")
     call(app, "deeper")
-    assert own_way == ["deep", "deeper"]
+    assert ids(own_way) == ["deep", "deeper"]
 
 
 @pytest.mark.skipif(not hasattr(AMQP, "_retry_publish"), reason="Celery does so since 5.7")
-def test_how_celery_publishes_callbacks_is_no_pattern(app: Celery, own_way: list[str]) -> None:
+def test_how_celery_publishes_callbacks_is_no_pattern(app: Celery, own_way: list[ReadyJob]) -> None:
     """It tries again by itself then, so that a producer is told not to."""
     app.amqp._retry_publish(call, app, "callback")
     call(app, "call")
     call(app, "another")
-    assert own_way == ["callback", "call"]
+    assert ids(own_way) == ["callback", "call"]
