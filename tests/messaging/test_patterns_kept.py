@@ -13,6 +13,7 @@ from apps import flows_app, messages, runtime_of
 from celery import Celery, _state
 from celery.app.amqp import AMQP
 from kombu import Producer
+from locks import beside, outcome
 from redis import Redis
 
 from celery_flows import Batch
@@ -152,6 +153,22 @@ def test_they_are_as_celery_makes_them(
     monkeypatch.setattr(template, "_is_plain", lambda _: False)
     assert str(kept) == str(one_by_one(app, way, options, "sent")).replace("sent-", "made-")
     assert len(own_way) > len(WITHIN)
+
+
+def test_each_thread_is_answered_by_itself(app: Celery) -> None:
+    """A caller's results come to a queue of its thread's own, whoever made the pattern."""
+    own: dict[str, str] = {}
+
+    def threes(name: str) -> None:
+        own[name] = app.thread_oid
+        for number in range(3):
+            publish(app, f"{name}-{number}")
+
+    threes("first")
+    outcome(beside(threes, "second"))
+    found = {one.headers["id"]: one.properties["reply_to"] for one in messages(app)}
+    assert found == {f"{name}-{number}": oid for name, oid in own.items() for number in range(3)}
+    assert own["first"] != own["second"]
 
 
 @needs_pipelines
