@@ -33,6 +33,9 @@ _MOST: Final = 1000
 #: Characters after which another command is begun: a server holds the whole of one before it obeys.
 _LONGEST: Final = 1 << 18
 
+#: Arguments that are few.
+_FEW: Final = 16
+
 #: What stands in a mould where a message has something of its own.
 _GAP: Final = re.compile(r'"\\u0000(\w+)"')
 
@@ -139,8 +142,10 @@ def _without_tag(text: str) -> Any:
 
 def args_repr(args: tuple[Any, ...], limit: int) -> str:
     """What the headers say of arguments."""
-    # Numbers look the same either way.
-    return repr(args) if all(type(one) in (int, bool) for one in args) else str(saferepr(args, limit))
+    # A few numbers look the same either way.
+    are_plain = len(args) <= _FEW and all(type(one) in (int, bool) for one in args)
+    text = repr(args) if are_plain else ""
+    return text if are_plain and len(text) <= limit else str(saferepr(args, limit))
 
 
 class Foundry:

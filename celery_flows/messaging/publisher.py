@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu import exceptions
 from kombu.exceptions import OperationalError
 
@@ -18,6 +19,7 @@ from celery_flows.messaging import eager
 from celery_flows.messaging.call import decode_options, delay_of
 from celery_flows.messaging.context import within
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
+from celery_flows.messaging.onlookers import is_plain_producer
 from celery_flows.messaging.template import Memory, Patterns
 from celery_flows.settings import Settings
 from celery_flows.states import JobState
@@ -112,7 +114,7 @@ class Publisher:
     def _send_or_fail(self, send: Callable[..., None], job: ReadyJob, *more: Any) -> list[ReadyJob]:
         try:
             send(job, *more)
-        except _BROKER_ERRORS:
+        except (*_BROKER_ERRORS, SoftTimeLimitExceeded):
             raise
         except Exception as error:
             logger.exception("Job %s (%s) can't be published, so it fails.", job.id, job.task)
@@ -176,10 +178,17 @@ class NotingProducer:
         try:
             with self._producer.channel.conn_or_acquire() as client:
                 client.lpush(key, text)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             logger.info("A message could not be pushed as it was (%s); it is published again.", error)
             return False
         return True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether kombu alone decides what becomes of a message."""
+        return is_plain_producer(self._producer)
 
     @property
     def _is_closed(self) -> bool:

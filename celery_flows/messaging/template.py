@@ -15,26 +15,26 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from celery import Celery, signals
-from celery.app.amqp import AMQP
-from celery.app.routes import MapRoute
+from celery import Celery
 from celery.utils.saferepr import saferepr
 
 from celery_flows.codec import decode, encode
 from celery_flows.messaging.header import HEADER, RETRIES, Delivery
 from celery_flows.messaging.mould import Foundry, Lineage, Mould, args_repr, mould_of, pipelined
+from celery_flows.messaging.onlookers import is_plain
 from celery_flows.store.publishing import ReadyJob
 
-#: Options by which each message differs from the one before.
-_OF_THE_MOMENT: Final = ('"countdown"', '"expires"', '"headers"', f'"{RETRIES}"')
+#: Options by which each message differs from the one before, or is not what its job says. What an `eta` is to a
+#: broker that delays messages itself depends on the moment, too.
+_OF_THE_MOMENT: Final = (
+    *('"countdown"', '"eta"', '"expires"', '"headers"', f'"{RETRIES}"'),
+    *('"argsrepr"', '"kwargsrepr"', '"correlation_id"'),
+)
 
-_LISTENING: Final = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
-
-#: Patterns after which all are forgotten, lest calls that are never alike fill the memory.
+#: Patterns after which all are forgotten, lest calls that are never alike fill the memory; and how long, in
+#: characters, the options of a call are that is remembered.
 _MOST: Final = 256
-
-#: How deep Celery describes arguments in a message's headers, unless `task_repr_maxlevels` (5.7) says otherwise.
-_LEVELS: Final = 3
+_LONGEST: Final = 8192
 
 #: What calls that are alike have in common.
 Key: TypeAlias = tuple[Any, ...]
@@ -75,24 +75,36 @@ class Pattern(NamedTuple):
         return (args, kwargs, self.embed), {**self.options, **own}
 
 
+class Kept(NamedTuple):
+    """What is remembered."""
+
+    #: What messages depend on, besides what is theirs.
+    grounds: tuple[Any, ...]
+    patterns: dict[Key, Pattern]
+    #: None: no mould can be made of the pattern.
+    moulds: dict[Key, Mould | None]
+
+    def wants_mould(self, key: Key) -> bool:
+        """Whether the next call like this is one to make a mould of."""
+        return key in self.patterns and key not in self.moulds
+
+
 class Memory:
     """The patterns of an app, and the moulds that are made of them."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._grounds: tuple[Any, ...] = ()
-        self.patterns: dict[Key, Pattern] = {}
-        #: None: no mould can be made of the pattern.
-        self.moulds: dict[Key, Mould | None] = {}
+        self._kept = Kept((), {}, {})
 
-    def refresh(self) -> Memory:
-        """Forget everything where Celery would make something else of the same calls by now."""
+    def kept(self) -> Kept:
+        """What is remembered: nothing, where Celery would make something else of the same calls by now."""
         amqp = self._app.amqp
         sent_by = (amqp.router, amqp.send_task_message, amqp.argsrepr_maxsize, self._app.conf.task_default_queue)
-        grounds = (os.getpid(), *sent_by)
-        if grounds != self._grounds or len(self.patterns) > _MOST:
-            self._grounds, self.patterns, self.moulds = grounds, {}, {}
-        return self
+        grounds, kept = (os.getpid(), *sent_by), self._kept
+        if grounds != kept.grounds or len(kept.patterns) > _MOST:
+            # Another thread that is at work with what there was before goes on with that.
+            kept = self._kept = Kept(grounds, {}, {})
+        return kept
 
 
 class Patterns:
@@ -100,10 +112,11 @@ class Patterns:
 
     def __init__(self, app: Celery, memory: Memory, chunk: Sequence[ReadyJob]) -> None:
         self._app = app
-        self._tasks = app.tasks
+        # As Celery looks: `app.tasks` would finalize the app.
+        self._tasks = app._tasks
         self._chunk = chunk
-        self._are_allowed = _is_plain(app)
-        self._memory = memory.refresh() if self._are_allowed else Memory(app)
+        self._are_allowed = is_plain(app)
+        self._kept = memory.kept() if self._are_allowed else Kept((), {}, {})
         self._here = Lineage.here(app)
         self._priority = _inherited_priority(app)
         self._foundry: Foundry | None = None
@@ -117,24 +130,28 @@ class Patterns:
         """
         self._producer = producer
         # One message in a pipeline costs two clients; once it is needed, to see the text for a mould.
-        if len(self._chunk) == 1 and not self._wants_mould(self._key(self._chunk[0])):
+        if len(self._chunk) == 1 and not self._kept.wants_mould(self._key(self._chunk[0])):
             yield
             return
         with pipelined(producer) as self._foundry:
             yield
 
     def _key(self, job: ReadyJob) -> Key:
-        # Of calls by name Celery makes something else once it knows a task by that name.
-        return job.task, _parted(job.options)[0], job.task in self._tasks, self._priority
+        options, own = _parted(job.options)
+        # Celery lets a call inherit where it lacks one of these.
+        is_heir = own is None or not (own[0] and own[1])
+        return job.task, options, self._merged(job), self._priority if is_heir else None
+
+    def _merged(self, job: ReadyJob) -> str:
+        """What Celery (5.7) adds to the options of a call by name, if it knows a task by that name."""
+        task = None if '"task_type"' in job.options else self._tasks.get(job.task)
+        return "" if task is None else str(task._get_exec_options())
 
     def _lineage(self, job: ReadyJob) -> Lineage:
         own = _parted(job.options)[1]
         if own is None:
             return self._here
         return Lineage._make([one or other for one, other in zip(own, self._here, strict=True)])
-
-    def _wants_mould(self, key: Key) -> bool:
-        return key in self._memory.patterns and key not in self._memory.moulds
 
     def publish(self, job: ReadyJob, send: Callable[..., None]) -> None:
         """Publish a job as earlier ones were, or as Celery does.
@@ -143,7 +160,7 @@ class Patterns:
             send: publishes in Celery's way.
         """
         key = self._key(job)
-        pattern = self._memory.patterns.get(key)
+        pattern = self._kept.patterns.get(key)
         if pattern is None:
             if self._foundry is not None:
                 self._foundry.flush()
@@ -151,14 +168,14 @@ class Patterns:
             return
         if not pattern.ignores_result:
             self._app.backend.on_task_call(self._producer, job.id)
-        mould = self._memory.moulds.get(key)
+        mould = self._kept.moulds.get(key)
         if mould is not None and self._cast(mould, job):
             self._producer.queue = pattern.queue
             return
         if self._foundry is not None:
             self._foundry.flush()
-        if self._foundry is not None and self._wants_mould(key):
-            self._memory.moulds[key] = self._mould(pattern, job, self._foundry)
+        if self._foundry is not None and self._kept.wants_mould(key):
+            self._kept.moulds[key] = self._mould(pattern, job, self._foundry)
         else:
             self._publish_like(pattern, job)
 
@@ -168,12 +185,15 @@ class Patterns:
         noted = self._producer.noted
         if self._are_allowed and noted is not None and not self._is_of_the_moment(job, noted[1]):
             body, options = noted
-            self._memory.patterns[key] = Pattern(body[2], options, self._producer.queue)
+            self._kept.patterns[key] = Pattern(body[2], options, self._producer.queue)
 
     def _is_of_the_moment(self, job: ReadyJob, options: dict[str, Any]) -> bool:
         # Celery 5.7 tries again by itself, rather than by its producer, where it publishes a task's callbacks.
         is_retried = bool(options.get("retry")) is bool(self._app.conf.task_publish_retry)
-        return not is_retried or any(word in job.options for word in _OF_THE_MOMENT)
+        # A task itself may say for how long its calls are good.
+        expires = options["headers"].get("expires") is not None
+        is_long = len(job.options) > _LONGEST
+        return expires or is_long or not is_retried or any(word in job.options for word in _OF_THE_MOMENT)
 
     def _cast(self, mould: Mould, job: ReadyJob) -> bool:
         text = mould.cast(job, self._lineage(job))
@@ -184,7 +204,8 @@ class Patterns:
 
     def _mould(self, pattern: Pattern, job: ReadyJob, foundry: Foundry) -> Mould | None:
         pushed = foundry.pushed_by(lambda: self._publish_like(pattern, job))
-        if pushed is None:
+        # Which queues are bound to an exchange, kombu looks up for each message.
+        if pushed is None or pattern.options["exchange"] != "" or not self._producer.is_plain:
             return None
         limit = self._app.amqp.argsrepr_maxsize
         return mould_of(*pushed, job, self._lineage(job), embed=pattern.embed, limit=limit)
@@ -194,8 +215,12 @@ class Patterns:
         self._producer.publish(body, **options)
 
 
-@lru_cache(maxsize=1024)
 def _parted(options: str) -> tuple[str, list[Any] | None]:
+    return (options, None) if len(options) > _LONGEST else _parted_once(options)
+
+
+@lru_cache(maxsize=_MOST)
+def _parted_once(options: str) -> tuple[str, list[Any] | None]:
     """The options of calls without what they say of a lineage; and that, in the order of its fields, or None."""
     if not any(f'"{name}"' in options for name in Lineage._fields):
         return options, None
@@ -208,21 +233,3 @@ def _inherited_priority(app: Celery) -> Any:
     """The priority that calls made here have from the task that makes them, if they have none."""
     parent = app.current_worker_task if app.conf.task_inherit_parent_priority else None
     return None if parent is None else (parent.request.delivery_info or {}).get("priority")
-
-
-def _is_plain(app: Celery) -> bool:
-    """Whether Celery alone decides what becomes of a call, and by its task and options only."""
-    amqp = app.amqp
-    is_celerys_own = (
-        type(app).send_task.__module__ == "celery.app.base"
-        and type(amqp)._create_task_sender is AMQP._create_task_sender
-        and getattr(amqp.send_task_message, "__module__", "") == "celery.app.amqp"
-    )
-    return (
-        is_celerys_own
-        and app.conf.task_protocol == 2
-        and not app.conf.task_send_sent_event
-        and app.conf.get("task_repr_maxlevels", _LEVELS) == _LEVELS
-        and not any(signal.receivers for signal in _LISTENING)
-        and all(isinstance(route, MapRoute) for route in amqp.router.routes or ())
-    )

@@ -27,7 +27,7 @@ from celery_flows.codec import seal
 from celery_flows.errors import BatchExists
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import tallies
-from celery_flows.store.executing import execute, execute_later
+from celery_flows.store.executing import execute, execute_later, say_now
 from celery_flows.store.jobs import probe
 from celery_flows.store.statements import one_of, word
 from celery_flows.store.tables import Tables
@@ -90,6 +90,8 @@ def claim_key(connection: Connection, tables: Tables, key: str, statement: Execu
         BatchExists: an unfinished batch has it; the transaction can go on.
     """
     batches = tables.batches
+    # What is said before may fail too, and not for the key.
+    say_now(connection)
     try:
         with connection.begin_nested():
             connection.execute(statement)

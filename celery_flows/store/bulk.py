@@ -15,7 +15,7 @@ from celery_flows.errors import DuplicateJob
 from celery_flows.states import JobState, Kind
 from celery_flows.store import counts
 from celery_flows.store.executing import execute
-from celery_flows.store.given import FEW, insert_given, rows_given
+from celery_flows.store.given import are_few, insert_given, rows_given
 from celery_flows.store.statements import word
 from celery_flows.store.tables import Tables
 from celery_flows.store.types import utcnow
@@ -82,14 +82,22 @@ def add_jobs(connection: Connection, tables: Tables, chunks: Iterable[Sequence[N
         try:
             parts = _parts(chunk)
             rows = [(*_row(job), _part(job, parts)) for job in chunk]
-            if is_giving and len(rows) <= FEW:
+            if is_giving and are_few(rows):
                 given = rows_given(_COLUMNS, [_sealed(tables, row) for row in rows])
                 execute(connection, tables, _insert_given, rows=given)
             else:
                 now = now or connection.scalar(select(utcnow()))
                 _write(connection, tables, [(*row, now, now if _is_ready(row) else None) for row in rows])
         except IntegrityError as error:
+            # What was to be said before it fails here too.
+            if _table_of(error) not in (None, tables.jobs.name):
+                raise
             raise DuplicateJob(job_id=_taken(chunk, str(error.orig))) from error
+
+
+def _table_of(error: IntegrityError) -> str | None:
+    """Which table an error is about; only psycopg says so."""
+    return getattr(getattr(error.orig, "diag", None), "table_name", None)
 
 
 def _insert_given(tables: Tables, dialect: str) -> Insert:

@@ -25,8 +25,14 @@ from sqlalchemy import column as named
 
 from celery_flows.store.types import UtcDateTime
 
-#: Rows up to which that is faster than a COPY, which waits for the server twice.
+#: Rows, and characters in them, up to which that is faster than a COPY, which waits for the server twice.
 FEW: Final = 100
+SHORT: Final = 100_000
+
+
+def are_few(rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether rows are so few, and so short."""
+    return len(rows) <= FEW and sum(len(one) for row in rows for one in row if isinstance(one, str)) <= SHORT
 
 
 def insert_given(
@@ -57,4 +63,4 @@ def rows_given(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     objects = [
         {name: value for name, value in zip(columns, row, strict=True) if value is not None} for row in rows
     ]
-    return json.dumps(objects, default=str)
+    return json.dumps(objects, default=str, ensure_ascii=False)

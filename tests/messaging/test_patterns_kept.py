@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
@@ -12,11 +13,12 @@ import pytest
 from apps import flows_app, messages, runtime_of
 from celery import Celery, _state
 from celery.app.amqp import AMQP
-from kombu import Producer
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu import Exchange, Producer, Queue
 from locks import beside, outcome
 from redis import Redis
 
-from celery_flows import Batch
+from celery_flows import Batch, Flows
 from celery_flows.messaging import publisher, template
 from celery_flows.messaging.call import encode_options
 from celery_flows.store.publishing import ReadyJob
@@ -32,7 +34,14 @@ CALLS: list[dict[str, Any]] = [
     {"compression": "gzip"},
     {"expires": 60},
     {"countdown": 5},
+    {"eta": "2030-01-01T08:00:00+00:00"},
+    {"argsrepr": "<hidden>", "kwargsrepr": "<hidden>"},
+    {"correlation_id": "theirs"},
+    {"shadow": "long " * 2000},
 ]
+
+#: Of which each message is built anew.
+OF_THE_MOMENT = {"expires", "countdown", "eta", "argsrepr", "correlation_id", "shadow"}
 
 #: In which tasks the calls are made, one after another: id and root of each; None: outside of tasks.
 WITHIN = (None, None, None, ("first", "root"), ("second", "root"), ("third", None), None)
@@ -46,6 +55,8 @@ def app(request: pytest.FixtureRequest, file_url: str) -> Iterator[Celery]:
     with flows_app(file_url) as app:
         if request.param == "redis":
             app.conf.update(broker_url=request.getfixturevalue("redis_url"), task_default_queue=_unheard_of())
+        # Before that, Celery does not know what its tasks say of calls by name.
+        app.finalize()
         yield app
 
 
@@ -149,8 +160,8 @@ def test_they_are_as_celery_makes_them(
     """In blocks of their own too, and wherever each is made: Celery makes the first, and what is of the moment."""
     kept = one_by_one(app, way, options, "made")
     assert len(kept) == len(WITHIN)
-    assert len(own_way) == (len(WITHIN) if {"expires", "countdown"} & options.keys() else 1)
-    monkeypatch.setattr(template, "_is_plain", lambda _: False)
+    assert len(own_way) == (len(WITHIN) if OF_THE_MOMENT & options.keys() else 1)
+    monkeypatch.setattr(template, "is_plain", lambda _: False)
     assert str(kept) == str(one_by_one(app, way, options, "sent")).replace("sent-", "made-")
     assert len(own_way) > len(WITHIN)
 
@@ -274,7 +285,7 @@ def test_no_more_is_kept_than_that(app: Celery, monkeypatch: pytest.MonkeyPatch)
     sizes = []
     for number in range(12):
         call(app, f"other-{number}", shadow=f"shadow {number}")
-        sizes.append(len(runtime_of(app).publisher._memory.patterns))
+        sizes.append(len(runtime_of(app).publisher._memory._kept.patterns))
     assert max(sizes) == 5
 
 
@@ -294,3 +305,125 @@ def test_how_celery_publishes_callbacks_is_no_pattern(app: Celery, own_way: list
     call(app, "call")
     call(app, "another")
     assert ids(own_way) == ["callback", "call"]
+
+
+def test_who_goes_on_with_what_was_known_spoils_nothing(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is slow while routes change keeps what it learns to itself."""
+    send, elsewhere = publisher.Publisher._send, _unheard_of()
+
+    def slow(self: publisher.Publisher, job: ReadyJob, producer: Any) -> None:
+        send(self, job, producer)
+        app.conf.update(task_routes={"shop.note": {"queue": elsewhere}})
+        outcome(beside(call, app, "beside"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher.Publisher, "_send", lambda *args: (patch.undo(), slow(*args))[1])
+        call(app, "slow")
+    for number in range(3):
+        call(app, f"after-{number}")
+    assert [one.headers["id"] for one in messages(app)] == ["slow"]
+    assert len(messages(app, elsewhere)) == 4
+
+
+@pytest.mark.skipif(not hasattr(AMQP, "_retry_publish"), reason="Celery does so since 5.7")
+def test_how_long_a_task_says_that_its_calls_are_good(app: Celery) -> None:
+    """Counts for each from its own moment."""
+    app.task(name="shop.fresh", shared=False, expires=60)(shop_fresh)
+    for _ in range(3):
+        with Batch.create(app=app).jobs():
+            app.send_task("shop.fresh")
+    assert len({one.headers["expires"] for one in messages(app)}) == 3
+
+
+def shop_fresh() -> None:
+    """Do nothing."""
+
+
+def test_queues_bound_later_are_reached(on_redis: Celery) -> None:
+    """What an exchange hands on, it hands on to whatever is bound to it by then."""
+    exchange = Exchange(_unheard_of(), type="topic")
+    one, two = (Queue(_unheard_of(), exchange, routing_key=key) for key in ("a.*", "a.#"))
+    on_redis.conf.update(task_queues=[one], task_routes={"shop.note": {"queue": one.name, "routing_key": "a.b"}})
+    for number in range(3):
+        call(on_redis, f"early-{number}")
+    with on_redis.connection_for_write() as connection, connection.channel() as channel:
+        two(channel).declare()
+    for number in range(3):
+        call(on_redis, f"late-{number}")
+    assert [len(messages(on_redis, queue.name)) for queue in (one, two)] == [6, 3]
+
+
+# ---------------------------------------------------------------- who looks at each call
+
+
+def by_a_wrapper(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]) -> None:
+    """Tracing tools put theirs around Celery's, under its name."""
+    own = Celery.send_task
+
+    @wraps(own)
+    def traced(self: Celery, *args: Any, **options: Any) -> Any:
+        see()
+        return own(self, *args, **options)
+
+    patch.setattr(Celery, "send_task", traced)
+
+
+def by_a_maker_of_messages(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]) -> None:
+    """An AMQP class of somebody's own says more in each message."""
+
+    class Own(AMQP):
+        def as_task_v2(self, *args: Any, **options: Any) -> Any:
+            see()
+            return super().as_task_v2(*args, **options)
+
+    app.amqp = Own(app)
+
+
+def by_a_producer(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]) -> None:
+    """Somebody else's producer hands on what it is given."""
+    own = Producer.publish
+
+    def publish(self: Producer, *args: Any, **options: Any) -> Any:
+        see()
+        return own(self, *args, **options)
+
+    patch.setattr(Producer, "publish", publish)
+
+
+@pytest.mark.parametrize("watch", [by_a_wrapper, by_a_maker_of_messages, by_a_producer])
+def test_who_looks_at_each_call_sees_each(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, watch: Callable[..., None]
+) -> None:
+    """However it has come in between."""
+    seen: list[None] = []
+    watch(app, monkeypatch, lambda: seen.append(None))
+    for number in range(5):
+        call(app, f"seen-{number}")
+    assert len(seen) == 5
+
+
+def test_an_app_is_not_finalized_by_publishing(file_url: str) -> None:
+    """Its user may have said that he does so himself."""
+    app = Celery("late", broker="memory://", set_as_current=False, autofinalize=False)
+    Flows(app, database_url=file_url)
+    with Batch.create(app=app).jobs():
+        app.send_task("elsewhere")
+    assert not app.finalized
+    runtime_of(app).database.close()
+
+
+@needs_pipelines
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_time_limit_is_its_tasks(on_redis: Celery, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """A task that is interrupted while it publishes hears of it, and the sweep sees to the message."""
+    for number in range(after):
+        call(on_redis, f"taken-{number}")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(Redis, "lpush", interrupted)
+    batch = Batch.create(app=on_redis)
+    with pytest.raises(SoftTimeLimitExceeded), batch.jobs():
+        on_redis.tasks["shop.note"].apply_async((1, "a"), {"by": "name"})
+    assert [job.state for job in batch.pending_jobs] == ["ready"]

@@ -60,7 +60,7 @@ def test_they_are_as_celery_makes_them(
 ) -> None:
     """Headers, properties and body are the same, made from a pattern or one by one."""
     made = published(app, options, [f"made-{number}" for number in range(len(ARGUMENTS))])
-    monkeypatch.setattr(template, "_is_plain", lambda _: False)
+    monkeypatch.setattr(template, "is_plain", lambda _: False)
     one_by_one = published(app, options, [f"made-{number}-" for number in range(len(ARGUMENTS))])
     assert len(made) == len(ARGUMENTS)
     assert str(made) == str(one_by_one).replace("-'", "'")
@@ -102,7 +102,7 @@ def test_cast_ones_are_as_celery_makes_them(
     # The first is Celery's, the second kombu's; what is of the moment, or compressed, can't be cast.
     is_castable = not {"expires", "countdown", "headers", "compression"} & options.keys()
     assert len(cast) == (number - 2 if is_castable else 0)
-    monkeypatch.setattr(template, "_is_plain", lambda _: False)
+    monkeypatch.setattr(template, "is_plain", lambda _: False)
     assert str(made) == str(published(on_redis, options, one_by_one)).replace("-'", "'")
 
 

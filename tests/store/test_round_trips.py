@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 from graphs import start
 from locks import on_postgresql
-from scenes import add_callback, batch_row, enroll_jobs, make_batch, running_batch
+from scenes import add_callback, batch_row, call, enroll_jobs, make_batch, running_batch
 from wire import round_trips
 
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState
 from celery_flows.store import batches
 from celery_flows.store.database import Connection, Database
-from celery_flows.store.given import FEW
+from celery_flows.store.given import FEW, SHORT
 from celery_flows.store.jobs import Ending
 from celery_flows.store.publishing import Published, mark_queued
 from celery_flows.transitions.claim import claim
@@ -78,12 +78,13 @@ def test_few_jobs_wait_three_times(database: Database, trips: Callable[[], int])
     assert trips() == 1 + 3
 
 
-def test_many_jobs_are_copied(database: Database, trips: Callable[[], int]) -> None:
+def test_many_jobs_and_long_ones_are_copied(database: Database, trips: Callable[[], int]) -> None:
     """Which waits for the time, to begin, and at its end."""
     batch_id = make_batch(database)
-    trips()
-    enroll_jobs(database, batch_id, FEW + 1)
-    assert trips() == 6
+    for calls in ([call(batch_id) for _ in range(FEW + 1)], [call(batch_id)._replace(args=f"[{' ' * SHORT}]")]):
+        trips()
+        enroll_jobs(database, batch_id, calls)
+        assert trips() == 6
 
 
 def test_a_transaction_that_says_nothing_costs_nothing(database: Database, trips: Callable[[], int]) -> None:

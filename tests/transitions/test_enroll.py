@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from scenes import (
     batch_row,
     call,
@@ -20,7 +21,8 @@ from scenes import (
 from celery_flows.errors import BatchFinished, BatchNotFound, DuplicateJob
 from celery_flows.ids import new_id
 from celery_flows.states import BatchState, JobState, Kind
-from celery_flows.store.database import Database
+from celery_flows.store.bulk import add_jobs
+from celery_flows.store.database import Connection, Database
 from celery_flows.transitions.create import NewBatch, adopt, create
 from celery_flows.transitions.enroll import Share, enroll
 
@@ -162,6 +164,24 @@ def test_a_given_id_is_taken_once(database: Database, where: str) -> None:
     assert fate_of(database, batch) == (BatchState.PENDING, False)
     if (database.dialect, where) not in {("sqlite", "across"), ("sqlite", "chunks")}:
         assert caught.value.job_id == taken
+
+
+@pytest.mark.parametrize("key", [None, "nightly"])
+def test_what_fails_is_what_is_named(database: Database, key: str | None) -> None:
+    """A batch that is there already is no taken job and no taken key, though it may be said with what follows."""
+    batch = make_batch(database)
+
+    def again(connection: Connection) -> None:
+        values = {"context": "null", "tags": "[]", "tolerate": "0", "parent_id": None}
+        create(connection, database.tables, NewBatch(batch, "batch", None, **values))
+        if key is None:
+            add_jobs(connection, database.tables, [[call(batch)]])
+        else:
+            create(connection, database.tables, NewBatch("other", "batch", None, **values, batch_key=key))
+
+    with pytest.raises(sa.exc.IntegrityError, match="flows_batches"):
+        database.transact(again)
+    assert count(database) == 0
 
 
 def test_the_duplicate_that_is_named_is_the_one_taken(database: Database) -> None:
