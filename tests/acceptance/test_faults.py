@@ -131,7 +131,10 @@ class Crew:
         wait_for(seen, lambda: (what(), self._said()), PATIENCE)
 
     def _said(self) -> str:
-        return "\n".join(one.log[-3000:] for one in self._workers)
+        logs = [one.log[-3000:] for one in self._workers]
+        # Where a process hangs, its log says nothing.
+        stacks = [stack for one in self._workers for stack in one.stacks().values()]
+        return "\n".join([*logs, *stacks])
 
     def close(self) -> None:
         for worker in self._workers:

@@ -259,8 +259,11 @@ def test_a_parents_priority_is_its_own(app: Celery) -> None:
     for number, priority in enumerate([3, 3, 3, 5, 5, 5, None]):
         with within(app, (f"parent-{number}", None), delivery_info={"priority": priority}):
             publish(app, f"child-{number}", queue="by-priority")
+            # Celery lets no call inherit that says itself where it comes from.
+            publish(app, f"guest-{number}", queue="by-priority", root_id="theirs", parent_id="theirs")
     found = {one.headers["id"]: one.properties["priority"] for one in messages(app, "by-priority")}
     assert [found[f"child-{number}"] for number in range(7)] == [3, 3, 3, 5, 5, 5, 0]
+    assert [found[f"guest-{number}"] for number in range(7)] == [0] * 7
 
 
 def test_a_task_that_becomes_known_is_asked(app: Celery, own_way: list[ReadyJob]) -> None:
@@ -368,6 +371,20 @@ def by_a_wrapper(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]
     patch.setattr(Celery, "send_task", traced)
 
 
+def by_a_proxy(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]) -> None:
+    """Others put an object in its place, which looks like what it stands for."""
+
+    class Proxy:
+        def __init__(self, own: Any) -> None:
+            self.__wrapped__, self.__code__ = own, own.__code__
+
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            see()
+            return self.__wrapped__(*args, **options)
+
+    patch.setattr(Celery, "send_task", Proxy(Celery.send_task))
+
+
 def by_a_maker_of_messages(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None]) -> None:
     """An AMQP class of somebody's own says more in each message."""
 
@@ -390,7 +407,7 @@ def by_a_producer(app: Celery, patch: pytest.MonkeyPatch, see: Callable[[], None
     patch.setattr(Producer, "publish", publish)
 
 
-@pytest.mark.parametrize("watch", [by_a_wrapper, by_a_maker_of_messages, by_a_producer])
+@pytest.mark.parametrize("watch", [by_a_wrapper, by_a_proxy, by_a_maker_of_messages, by_a_producer])
 def test_who_looks_at_each_call_sees_each(
     app: Celery, monkeypatch: pytest.MonkeyPatch, watch: Callable[..., None]
 ) -> None:
@@ -419,8 +436,12 @@ def test_a_time_limit_is_its_tasks(on_redis: Celery, monkeypatch: pytest.MonkeyP
     for number in range(after):
         call(on_redis, f"taken-{number}")
 
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise SoftTimeLimitExceeded
+    lpush, limits = Redis.lpush, [SoftTimeLimitExceeded()]
+
+    def interrupted(self: Redis, *words: Any) -> Any:
+        if limits:
+            raise limits.pop()
+        return lpush(self, *words)
 
     monkeypatch.setattr(Redis, "lpush", interrupted)
     batch = Batch.create(app=on_redis)
