@@ -24,10 +24,9 @@ from celery_flows.messaging.mould import Foundry, Lineage, Mould, args_repr, mou
 from celery_flows.messaging.onlookers import is_plain
 from celery_flows.store.publishing import ReadyJob
 
-#: Options by which each message differs from the one before, or is not what its job says. What an `eta` is to a
-#: broker that delays messages itself depends on the moment, too.
+#: Options by which each message differs from the one before, or is not what its job says.
 _OF_THE_MOMENT: Final = (
-    *('"countdown"', '"eta"', '"expires"', '"headers"', f'"{RETRIES}"'),
+    *('"countdown"', '"expires"', '"headers"', f'"{RETRIES}"'),
     *('"argsrepr"', '"kwargsrepr"', '"correlation_id"'),
 )
 
@@ -192,8 +191,12 @@ class Patterns:
         is_retried = bool(options.get("retry")) is bool(self._app.conf.task_publish_retry)
         # A task itself may say for how long its calls are good.
         expires = options["headers"].get("expires") is not None
+        # A broker that delays messages itself (RabbitMQ's quorum queues, by an exchange of Celery's) is told for
+        # how long.
+        is_delayed = '"eta"' in job.options and options["exchange"] != ""
         is_long = len(job.options) > _LONGEST
-        return expires or is_long or not is_retried or any(word in job.options for word in _OF_THE_MOMENT)
+        is_said = any(word in job.options for word in _OF_THE_MOMENT)
+        return is_said or expires or is_delayed or is_long or not is_retried
 
     def _cast(self, mould: Mould, job: ReadyJob) -> bool:
         text = mould.cast(job, self._lineage(job))

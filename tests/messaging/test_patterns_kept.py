@@ -41,7 +41,7 @@ CALLS: list[dict[str, Any]] = [
 ]
 
 #: Of which each message is built anew.
-OF_THE_MOMENT = {"expires", "countdown", "eta", "argsrepr", "correlation_id", "shadow"}
+OF_THE_MOMENT = {"expires", "countdown", "argsrepr", "correlation_id", "shadow"}
 
 #: In which tasks the calls are made, one after another: id and root of each; None: outside of tasks.
 WITHIN = (None, None, None, ("first", "root"), ("second", "root"), ("third", None), None)
@@ -340,6 +340,15 @@ def test_how_long_a_task_says_that_its_calls_are_good(app: Celery) -> None:
 
 def shop_fresh() -> None:
     """Do nothing."""
+
+
+def test_how_long_a_broker_is_to_delay_is_said_anew(app: Celery, own_way: list[ReadyJob]) -> None:
+    """Celery has an exchange that delays, and tells it the time from now; with others it does no harm."""
+    exchange = Exchange(_unheard_of(), type="topic")
+    app.conf.update(task_queues=[Queue("delayed", exchange, routing_key="a.b")])
+    for number in range(3):
+        call(app, f"later-{number}", queue="delayed", eta="2030-01-01T08:00:00+00:00")
+    assert len(own_way) == 3
 
 
 def test_queues_bound_later_are_reached(on_redis: Celery) -> None:
