@@ -9,18 +9,23 @@ import pytest
 from scenes import make_batch
 from sqlalchemy import text
 
+from celery_flows.store import forking
 from celery_flows.store.database import Connection, Database
+from celery_flows.store.schema import upgrade
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_waits_for_a_thread_that_writes(file_url: str) -> None:
-    """A child that was forked in the middle of a transaction would find the database locked for ever."""
+    """A child that was forked in the middle of a transaction would find the database locked for ever.
+
+    The transaction is a long one, as where the disk is slow.
+    """
     database, began, ends = Database(file_url), threading.Event(), threading.Event()
 
     def write(connection: Connection) -> None:
         connection.execute(text("DELETE FROM flows_tallies"))
         began.set()
-        ends.wait(0.3)
+        ends.wait(5.5)
 
     thread = threading.Thread(target=database.transact, args=(write,))
     thread.start()
@@ -30,6 +35,15 @@ def test_a_fork_waits_for_a_thread_that_writes(file_url: str) -> None:
         _write_in_child(Database(file_url))
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
+    database.close()
+
+
+def test_nobody_is_at_work_any_more(sqlite_url: str) -> None:
+    """Behind what takes a connection out of its pool, as migrations do: forks would wait for it each time."""
+    database = Database(sqlite_url)
+    forking._at_work.clear()
+    upgrade(database)
+    assert forking._at_work == {}
     database.close()
 
 
