@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from sqlalchemy import Engine, event
 
-#: How long a fork waits at most, in seconds: longer than a thread waits for another that writes to the same file,
-#: or for a disk that is slow to answer. A child that is forked too early hangs for ever, and what it runs with it.
-_PATIENCE: Final = 60.0
+#: How long a fork waits at most, in seconds: a thread may be in a long transaction.
+_PATIENCE: Final = 5.0
 
 #: Which thread is at work with which connection.
 _at_work: dict[int, int] = {}

