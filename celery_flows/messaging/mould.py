@@ -19,6 +19,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final, NamedTuple
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.saferepr import saferepr
 from kombu.exceptions import OperationalError
 
@@ -222,6 +223,8 @@ class Foundry:
                     # One command takes them in their order, for a third of the time of a command each.
                     pipeline.lpush(key, *several)
                 pipeline.execute()
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             raise OperationalError(f"messages were pushed, and it is unknown which arrived: {error}") from error
 

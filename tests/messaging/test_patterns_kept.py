@@ -17,6 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Exchange, Producer, Queue
 from locks import beside, outcome
 from redis import Redis
+from redis.client import Pipeline
 
 from celery_flows import Batch, Flows
 from celery_flows.messaging import publisher, template
@@ -79,6 +80,18 @@ def overheard(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
 
     patch.setattr(owner, name, noting)
     return noted
+
+
+def fails_once(patch: pytest.MonkeyPatch, owner: type, name: str, error: Exception) -> None:
+    """Let the next call of a method raise, and those after it not."""
+    own, errors = getattr(owner, name), [error]
+
+    def failing(self: Any, *args: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return own(self, *args, **options)
+
+    patch.setattr(owner, name, failing)
 
 
 @pytest.fixture
@@ -204,14 +217,7 @@ def test_what_is_not_taken_as_a_text_goes_kombus_way(
     for number in range(3):
         call(on_redis, f"taken-{number}")
     with monkeypatch.context() as patch:
-        lpush, lost = Redis.lpush, [ConnectionError("gone")]
-
-        def push(self: Redis, *words: Any) -> Any:
-            if lost:
-                raise lost.pop()
-            return lpush(self, *words)
-
-        patch.setattr(Redis, "lpush", push)
+        fails_once(patch, Redis, "lpush", ConnectionError("gone"))
         batch = Batch.create(app=on_redis)
         with batch.jobs():
             on_redis.tasks["shop.note"].apply_async((1, "a"), {"by": "name"}, task_id="refused")
@@ -439,21 +445,19 @@ def test_an_app_is_not_finalized_by_publishing(file_url: str) -> None:
 
 
 @needs_pipelines
-@pytest.mark.parametrize("after", [0, 3])
-def test_a_time_limit_is_its_tasks(on_redis: Celery, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+@pytest.mark.parametrize(
+    ("after", "size", "where"), [(0, 1, (Redis, "lpush")), (3, 1, (Redis, "lpush")), (3, 2, (Pipeline, "execute"))]
+)
+def test_a_time_limit_is_its_tasks(
+    on_redis: Celery, monkeypatch: pytest.MonkeyPatch, after: int, size: int, where: tuple[type, str]
+) -> None:
     """A task that is interrupted while it publishes hears of it, and the sweep sees to the message."""
     for number in range(after):
         call(on_redis, f"taken-{number}")
 
-    lpush, limits = Redis.lpush, [SoftTimeLimitExceeded()]
-
-    def interrupted(self: Redis, *words: Any) -> Any:
-        if limits:
-            raise limits.pop()
-        return lpush(self, *words)
-
-    monkeypatch.setattr(Redis, "lpush", interrupted)
+    fails_once(monkeypatch, *where, SoftTimeLimitExceeded())
     batch = Batch.create(app=on_redis)
     with pytest.raises(SoftTimeLimitExceeded), batch.jobs():
-        on_redis.tasks["shop.note"].apply_async((1, "a"), {"by": "name"})
-    assert [job.state for job in batch.pending_jobs] == ["ready"]
+        for _ in range(size):
+            on_redis.tasks["shop.note"].apply_async((1, "a"), {"by": "name"})
+    assert [job.state for job in batch.pending_jobs] == ["ready"] * size
